@@ -1,0 +1,15 @@
+//! What every Rust part shares: the seams to the world ([`net`], [`clock`], [`ids`]), the [`overseer`] that judges
+//! messages, the [`config`] schema, [`trace`] records, [`metrics`], [`marks`] and planted bugs ([`mutants`]).
+
+pub mod clock;
+pub mod ids;
+pub mod marks;
+pub mod mutants;
+pub mod net;
+pub mod overseer;
+pub mod trace;
+
+pub use clock::{SystemClock, WallClock};
+pub use ids::{Ids, OsIds};
+pub use net::{Listener, Net, TcpNet};
+pub use overseer::{AllowAll, Judged, Overseer, Verdict};
