@@ -3,6 +3,7 @@
 //!
 //! One `Spine` value = one connection = one NATS user. Cloning it shares that connection.
 
+mod options;
 mod types;
 
 use std::future::Future;
@@ -13,6 +14,7 @@ use futures_core::Stream;
 use proto::{Pattern, Subject};
 use tokio::sync::watch;
 
+pub use options::SpineOptions;
 pub use types::*;
 
 /// What the product asks of NATS. Every sentence here has a case in the contract suite.
