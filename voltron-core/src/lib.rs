@@ -2,11 +2,14 @@
 //! messages, the [`config`] schema, [`trace`] records, [`metrics`], [`marks`] and planted bugs ([`mutants`]).
 
 pub mod clock;
+pub mod config;
 pub mod ids;
 pub mod marks;
+pub mod metrics;
 pub mod mutants;
 pub mod net;
 pub mod overseer;
+pub mod telemetry;
 pub mod trace;
 
 pub use clock::{SystemClock, WallClock};

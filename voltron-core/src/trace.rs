@@ -85,6 +85,13 @@ pub struct Line {
     pub record: Record,
 }
 
+/// One line of a trace file from a record's JSON: `{"v":1,"n":…,"t":…,"host":"…",` and then the record's own keys.
+pub fn line_json(n: u64, t: u64, host: &str, record: &str) -> String {
+    let host = serde_json::Value::from(host);
+    let rest = record.strip_prefix('{').unwrap_or(record);
+    format!("{{\"v\":1,\"n\":{n},\"t\":{t},\"host\":{host},{rest}")
+}
+
 /// Emits one record. `make` runs only if somebody listens to [`TARGET`].
 #[inline]
 pub fn emit(make: impl FnOnce() -> Record) {
