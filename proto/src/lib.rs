@@ -23,10 +23,16 @@ pub use arqon::v1;
 /// The serialised `FileDescriptorSet` of both schemas.
 pub static DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
+pub mod canonical;
 pub mod error;
+pub mod frame;
 pub mod id;
+pub mod json;
 pub mod rights;
+pub mod sender;
+pub mod signature;
 pub mod subject;
+pub mod view;
 
 pub use error::Code;
 pub use id::{MessageId, NodeId, RoomId, RoomKey, TenantId, UserId};
