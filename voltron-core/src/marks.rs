@@ -58,3 +58,23 @@ macro_rules! mark {
         $crate::trace::emit(|| $crate::trace::Record::Mark { name: $name.into() });
     }};
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_sorted_unique_and_explained() {
+        assert!(ALL.is_sorted_by(|a, b| a.0 < b.0), "sorted, and each once");
+        for (name, why) in ALL {
+            let (part, what) = name.split_once('.').expect("part.what");
+            let word = |text: &str| {
+                !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            };
+            assert!(word(part) && word(what), "{name}");
+            assert!(why.len() > 10, "{name} needs a reason");
+            assert!(known(name));
+        }
+        assert!(!known("shield.ga") && !known("shield.gapp") && !known(""));
+    }
+}

@@ -64,3 +64,30 @@ macro_rules! mutant {
         $crate::mutants::on($crate::mutants::Mutant::$name)
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bug_has_one_name_that_says_what_it_is() {
+        for (i, (name, mutant)) in Mutant::ALL.iter().enumerate() {
+            let words = name.split('-').map(|word| word[..1].to_uppercase() + &word[1..]);
+            assert_eq!(words.collect::<String>(), format!("{mutant:?}"));
+            assert!(Mutant::ALL.iter().skip(i + 1).all(|(_, other)| other != mutant), "{name} stands twice");
+        }
+    }
+
+    /// No bug is on before one is turned on; afterwards only that one is. One test, as the choice is the process's.
+    #[test]
+    fn only_the_chosen_bug_is_on() {
+        assert!(Mutant::ALL.iter().all(|(_, mutant)| !on(*mutant)));
+        assert!(!crate::mutant!(GapIgnored));
+        #[cfg(feature = "mutants")]
+        {
+            turn_on(Mutant::GapIgnored);
+            assert!(crate::mutant!(GapIgnored));
+            assert!(!crate::mutant!(AckBeforeAppend));
+        }
+    }
+}

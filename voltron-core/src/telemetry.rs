@@ -85,7 +85,15 @@ where
             tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(writer).with_filter(lines).boxed()
         }
     };
-    tracing_subscriber::registry().with(lines).with(sink.map(trace_layer))
+    // An absent sink needs a filter that says "never", too: a bare `None` layer would leave every callsite undecided, and
+    // records would be built for nobody.
+    let nothing = sink.is_none().then(Targets::new);
+    let trace = sink.map(|sink| TraceLayer { sink }).with_filter(nothing.unwrap_or_else(only_the_trace));
+    tracing_subscriber::registry().with(lines).with(trace)
+}
+
+fn only_the_trace() -> Targets {
+    Targets::new().with_target(trace::TARGET, LevelFilter::TRACE)
 }
 
 /// The layer that hands every record to `sink`; it sees nothing but the trace, and all of it.
@@ -94,7 +102,7 @@ where
     S: Subscriber + for<'s> LookupSpan<'s>,
     K: TraceSink,
 {
-    TraceLayer { sink }.with_filter(Targets::new().with_target(trace::TARGET, LevelFilter::TRACE))
+    TraceLayer { sink }.with_filter(only_the_trace())
 }
 
 struct TraceLayer<K> {
@@ -139,7 +147,7 @@ struct LineWriter<W: Write> {
     n: u64,
     out: BufWriter<W>,
     /// The first failure ends the trace: a file with a hole would make every oracle lie.
-    failed: bool,
+    failed: Option<io::ErrorKind>,
 }
 
 // === impl LineSink ===
@@ -147,20 +155,24 @@ struct LineWriter<W: Write> {
 impl<W: Write + Send + 'static> LineSink<W> {
     /// Lines of `host` go to `out`; time 0 is now.
     pub fn new(host: &str, out: W) -> Self {
-        let inner = LineWriter { n: 0, out: BufWriter::with_capacity(TRACE_BUFFER_BYTES, out), failed: false };
+        let inner = LineWriter { n: 0, out: BufWriter::with_capacity(TRACE_BUFFER_BYTES, out), failed: None };
         Self { host: host.to_owned(), began: Instant::now(), inner: Mutex::new(inner) }
     }
 
-    /// Writes out what waits in memory.
+    /// Writes out what waits in memory. Fails, too, if the trace ended early.
     pub fn flush(&self) -> io::Result<()> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).out.flush()
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        match inner.failed {
+            Some(kind) => Err(kind.into()),
+            None => inner.out.flush(),
+        }
     }
 }
 
 impl<W: Write + Send + 'static> TraceSink for LineSink<W> {
     fn record(&self, json: &str) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.failed {
+        if inner.failed.is_some() {
             return;
         }
         // Numbered and timed under the lock, so that both rise along the file.
@@ -168,9 +180,9 @@ impl<W: Write + Send + 'static> TraceSink for LineSink<W> {
         let line = trace::line_json(inner.n, t, &self.host, json);
         inner.n += 1;
         if let Err(error) = inner.out.write_all(line.as_bytes()).and_then(|()| inner.out.write_all(b"\n")) {
-            inner.failed = true;
-            drop(inner);
-            tracing::error!(%error, "the trace file cannot be written; the trace ends here");
+            inner.failed = Some(error.kind());
+            // Straight to standard error: an event raised while an event is handled reaches nobody.
+            let _ = writeln!(io::stderr(), "the trace cannot be written and ends here: {error}");
         }
     }
 }

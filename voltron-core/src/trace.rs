@@ -29,7 +29,9 @@ impl fmt::Display for Hash16 {
 }
 
 /// What happened. `room` is always `tenant/room`; `m` is a message id in hex; `h` the hash of an event's bytes as the
-/// subscriber gets them (the Envelope in the entry), or of a command's bytes in `send`.
+/// subscriber gets them (the Envelope in the entry), or of a command's bytes in `send`. No key of a record may be one of
+/// the line's own (`v`, `n`, `t`, `host`, `k`): two fields are renamed for that.
+#[rustfmt::skip] // one record a line, as a table
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "k", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the table in docs/trace.md describes each field once")]
@@ -47,7 +49,7 @@ pub enum Record {
     Gap { c: String, room: String, epoch: u64, from: u64, to: u64 },
     Seen { c: String, room: String, users: Vec<String> },
     // Shield.
-    Verdict { conn: String, m: String, v: String, policy: String, fuel: u64 },
+    Verdict { conn: String, m: String, #[serde(rename = "verdict")] v: String, policy: String, fuel: u64 },
     Pub { subject: String, h: Hash16 },
     Queue { name: String, len: u64, cap: u64 },
     Drain { phase: String },
@@ -65,8 +67,8 @@ pub enum Record {
     Fault { id: String, kind: String, target: String },
     Heal { id: String },
     Mark { name: String },
-    Crash { host: String },
-    Start { host: String },
+    Crash { #[serde(rename = "target")] host: String },
+    Start { #[serde(rename = "target")] host: String },
 }
 
 /// One line of a trace file.
@@ -102,3 +104,6 @@ pub fn emit(make: impl FnOnce() -> Record) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,10 +42,11 @@ pub(super) fn read(text: &str) -> Result<Config, Vec<Problem>> {
         }
     }
     for section in sections() {
-        for key in section.keys.iter().filter(|key| key.required) {
+        for key in &section.keys {
+            let Some(help) = key.required else { continue };
             let table = root.get(section.name).and_then(|value| value.get_ref().as_table());
             if table.is_none_or(|table| !table.contains_key(key.name)) {
-                problems.add(None, Fault::Missing { section: section.name, key: key.name, help: key.must_help() });
+                problems.add(None, Fault::Missing { section: section.name, key: key.name, help });
             }
         }
     }
@@ -75,12 +76,16 @@ impl Reader<'_, '_, '_> {
     pub(super) fn key<T: Value>(&mut self, key: &'static str, range: Option<&Range64>, place: &mut T) {
         let Some(value) = self.table.get(key) else { return };
         let section = self.section;
-        let read = T::read(value.get_ref()).and_then(|read| match (read.number(), range) {
-            (Some(number), Some(range)) if !range.contains(&number) => {
-                Err(format!("{number} is out of range: expected {} to {}", range.start(), range.end()))
+        let read = T::read(value.get_ref());
+        let read = match (value.get_ref(), range) {
+            // Also a number that does not fit the type is told the range of the key, not that of the type.
+            (DeValue::Integer(written), Some(range))
+                if !read.as_ref().is_ok_and(|read| read.number().is_none_or(|number| range.contains(&number))) =>
+            {
+                Err(format!("{written} is out of range: expected {} to {}", range.start(), range.end()))
             }
-            _ => Ok(read),
-        });
+            _ => read,
+        };
         match read {
             Ok(read) => *place = read,
             Err(why) => self.problems.add(Some(&value.span()), Fault::Value { section, key, why }),

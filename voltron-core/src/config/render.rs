@@ -29,7 +29,7 @@ pub(super) fn toml(config: &Config) -> String {
 
 /// Unit, default and range in brackets.
 fn facts(key: &Key) -> String {
-    let default = if key.required {
+    let default = if key.required.is_some() {
         "must be written".to_owned()
     } else {
         key.default.as_ref().map_or_else(|| "unset by default".to_owned(), |default| format!("default {default}"))
@@ -41,12 +41,16 @@ fn facts(key: &Key) -> String {
 
 /// Every key as a Markdown table, one a section.
 pub(super) fn docs() -> String {
-    let mut out = String::new();
+    let mut out = String::from(
+        "# arqon.toml\n\nOne file for every process, one schema (`voltron-core/src/config/schema.rs`), from which this page is made. \
+         Paths are\nrelative to the working directory. An unknown section or key is refused.\n\n",
+    );
     for section in sections() {
         let _ = write!(out, "## [{}]\n\n{}\n\n", section.name, section.help);
         out.push_str("| key | type | default | unit | range | meaning |\n| --- | --- | --- | --- | --- | --- |\n");
         for key in &section.keys {
-            let default = if key.required { "must be written".to_owned() } else { code(key.default.as_deref()) };
+            let default =
+                if key.required.is_some() { "must be written".to_owned() } else { code(key.default.as_deref()) };
             let range =
                 key.range.as_ref().map_or_else(String::new, |range| format!("{} … {}", range.start(), range.end()));
             let _ =

@@ -34,38 +34,22 @@ pub struct Key {
     pub range: Option<Range64>,
     /// Its default as TOML; `None` if unset.
     pub default: Option<String>,
-    /// True if the file must write it although a default exists.
-    pub required: bool,
+    /// Set if the file must write the key although a default exists: what to write, and why.
+    pub required: Option<&'static str>,
     /// What it does, as full sentences.
     pub help: String,
-}
-
-impl Key {
-    /// What a person who left out a required key must know.
-    pub(super) fn must_help(&self) -> &'static str {
-        "write default = \"none\" to let every message pass; this build has no policy host, and that must be a decision"
-    }
 }
 
 fn sentence(lines: &[&str]) -> String {
     lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
 }
 
-macro_rules! range {
+macro_rules! option {
     () => {
         None
     };
-    ($range:expr) => {
-        Some($range)
-    };
-}
-
-macro_rules! flag {
-    () => {
-        false
-    };
-    (required) => {
-        true
+    ($some:expr) => {
+        Some($some)
     };
 }
 
@@ -75,7 +59,7 @@ macro_rules! schema {
         $section:ident: $struct:ident {
             $(
                 $(#[doc = $doc:literal])+
-                $key:ident: $ty:ty = $default:expr, $unit:literal $(, $range:expr)? $(; $required:ident)?;
+                $key:ident: $ty:ty = $default:expr, $unit:literal $(, $range:expr)? $(; required: $required:literal)?;
             )+
         }
     )+) => {
@@ -115,9 +99,9 @@ macro_rules! schema {
                         name: stringify!($key),
                         kind: <$ty as Value>::kind(),
                         unit: $unit,
-                        range: range!($($range)?),
+                        range: option!($($range)?),
                         default: { let default: $ty = $default; default.toml() },
-                        required: flag!($($required)?),
+                        required: option!($($required)?),
                         help: sentence(&[$($doc),+]),
                     },)+],
                 },)+]
@@ -130,7 +114,7 @@ macro_rules! schema {
             let Some(known) = known else { return };
             $(if reader.section == stringify!($section) {
                 $({
-                    let range: Option<Range64> = range!($($range)?);
+                    let range: Option<Range64> = option!($($range)?);
                     reader.key(stringify!($key), range.as_ref(), &mut config.$section.$key);
                 })+
             })+
@@ -196,7 +180,9 @@ schema! {
     /// The Overseer, which judges every message before it reaches the Spine.
     policy: Policy {
         /// The policy of tenants that have none of their own. `none` lets every message pass and must be written out.
-        default: DefaultPolicy = DefaultPolicy::None, ""; required;
+        default: DefaultPolicy = DefaultPolicy::None, "";
+            required: "write default = \"none\" to let every message pass; this build has no policy host, and that must be \
+                       somebody's decision";
         /// The longest that one verdict may take on the wall clock; the backstop behind `fuel`.
         timeout_ms: u64 = 5, "ms", 1..=1000;
         /// Deny what the policy could not judge. `false` lets it pass, is logged at start and shown in the metrics.
