@@ -163,12 +163,15 @@ impl Subject {
         let (tenant, room) = rest.strip_prefix("t.")?.split_once(".r.")?;
         Some(RoomKey::new(tenant.parse().ok()?, room.parse().ok()?))
     }
-    /// True for replies a Brain may answer to on `in.…` and `open.…`: `_INBOX.s.{shield}.{slot}`. Anything else could
-    /// turn the Brain's answer into a write of the asker's choosing.
+    /// True for replies a Brain may answer to on `in.…` and `open.…`: `_INBOX.s.{shield}.{slot}`, or
+    /// `_INBOX.s.{shield}.{inbox}.{token}` of a single request. Anything else could turn the Brain's answer into a
+    /// write of the asker's choosing.
     pub fn is_shield_inbox(&self) -> bool {
-        self.as_str().strip_prefix("_INBOX.s.").and_then(|rest| rest.split_once('.')).is_some_and(|(node, slot)| {
-            node.parse::<NodeId>().is_ok() && !slot.is_empty() && slot.bytes().all(|b| b.is_ascii_alphanumeric())
-        })
+        let Some((node, rest)) = self.as_str().strip_prefix("_INBOX.s.").and_then(|rest| rest.split_once('.')) else {
+            return false;
+        };
+        let token = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_alphanumeric());
+        node.parse::<NodeId>().is_ok() && rest.split('.').count() <= 2 && rest.split('.').all(token)
     }
 }
 

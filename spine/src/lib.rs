@@ -3,8 +3,13 @@
 //!
 //! One `Spine` value = one connection = one NATS user. Cloning it shares that connection.
 
+#[cfg(feature = "contract")]
+pub mod contract;
 mod options;
+#[cfg(feature = "server")]
+pub mod server;
 mod types;
+pub mod users;
 
 use std::future::Future;
 use std::time::Duration;
@@ -16,6 +21,7 @@ use tokio::sync::watch;
 
 pub use options::SpineOptions;
 pub use types::*;
+pub use users::UserSpec;
 
 /// What the product asks of NATS. Every sentence here has a case in the contract suite.
 pub trait Spine: Clone + Send + Sync + 'static {
