@@ -1,0 +1,279 @@
+//! What each frame from the server means.
+
+use std::time::Duration;
+
+use proto::Code;
+use proto::error::Retry;
+use proto::json::{AuthResult, GetResult, SubResult, Unsubbed};
+use serde::Deserialize;
+
+use super::{
+    Acked, Bytes, ClientEvent, Core, Delivered, Hash16, Hello, Ids, Instant, Message as _, MessageId, Record, RoomId,
+    ServerFrame, Standing, Step, WallClock, rooms, trace, v1,
+};
+
+/// The pause before a refused SUB is asked again; it doubles up to [`ASK_MAX`].
+const ASK_MIN: Duration = Duration::from_millis(250);
+/// The longest such pause.
+const ASK_MAX: Duration = Duration::from_secs(5);
+
+impl<C: WallClock, I: Ids> Core<C, I> {
+    /// A binary message from the server. Whatever it holds, the core stays sound; what it does not understand becomes
+    /// [`ClientEvent::Unknown`].
+    pub fn binary(&mut self, message: &Bytes, now: Instant) {
+        match ServerFrame::binary(message) {
+            Ok(frame) => self.frame(frame, message, now),
+            Err(error) => self.unknown(message, error.detail),
+        }
+    }
+
+    /// A text message from the server.
+    pub fn text(&mut self, message: &str, now: Instant) {
+        match ServerFrame::text(message) {
+            Ok(frame) => self.frame(frame, message.as_bytes(), now),
+            Err(error) => self.unknown(message.as_bytes(), error.detail),
+        }
+    }
+
+    fn frame(&mut self, frame: ServerFrame<'_>, message: &[u8], now: Instant) {
+        match frame {
+            ServerFrame::Hello(body) => match serde_json::from_str::<Hello>(body) {
+                Ok(hello) => self.greeted(hello, now),
+                Err(_) => self.unknown(message, "HELLO without one of its keys"),
+            },
+            ServerFrame::Pub(body) => self.delivered(body, message),
+            ServerFrame::Ack(ack) => self.acked(ack, message, now),
+            ServerFrame::Sub(body) => self.sub_family(body, message, now),
+            ServerFrame::Unsub(body) => match serde_json::from_str::<Unsubbed>(body) {
+                Ok(unsub) => self.unsubbed(unsub, message, now),
+                Err(_) => self.unknown(message, "UNSUB without a room"),
+            },
+            ServerFrame::Auth(body) => match serde_json::from_str::<AuthResult>(body) {
+                Ok(result) => self.events.push_back(ClientEvent::Auth(result)),
+                Err(_) => self.unknown(message, "an AUTH result that is none"),
+            },
+            ServerFrame::Err(code, text) => {
+                self.events.push_back(ClientEvent::Err { code, text: text.to_owned() });
+            }
+            ServerFrame::Heartbeat => {}
+            ServerFrame::Text(_) => self.unknown(message, "the text dialect was not asked for"),
+        }
+    }
+
+    fn greeted(&mut self, hello: Hello, now: Instant) {
+        trace::emit(|| Record::Open {
+            c: self.options.name.clone(),
+            conn: hello.conn.clone(),
+            shield: hello.node.clone(),
+            tenant: hello.tenant.clone(),
+            user: hello.user.clone(),
+            exp: hello.exp,
+        });
+        let hello = Box::new(hello);
+        self.events.push_back(ClientEvent::Hello(hello.clone()));
+        self.hello = Some(hello);
+        let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
+        for room in rooms {
+            self.ask(&room);
+        }
+        self.send_ready(now);
+    }
+
+    fn acked(&mut self, ack: v1::Ack, message: &[u8], now: Instant) {
+        let Some(message_id) = MessageId::from_slice(&ack.message_id) else {
+            return self.unknown(message, "an ACK whose message_id is not 16 bytes");
+        };
+        let retry_after = Duration::from_millis(ack.retry_after_ms.into());
+        let settled = self.commands.answered(message_id, ack.code, retry_after, now, self.options.repeat);
+        trace::emit(|| Record::Ack {
+            c: self.options.name.clone(),
+            m: message_id.to_string(),
+            room: settled.room.as_ref().map(|room| self.full_name(room)).unwrap_or_default(),
+            epoch: ack.epoch,
+            seq: ack.seq,
+            code: ack.code,
+            dup: ack.duplicate,
+        });
+        self.events.push_back(ClientEvent::Ack(Acked {
+            message_id,
+            room: settled.room,
+            code: ack.code,
+            epoch: ack.epoch,
+            seq: ack.seq,
+            duplicate: ack.duplicate,
+            message: ack.message,
+            retry_after_ms: ack.retry_after_ms,
+            ver: ack.ver,
+            repeating: settled.repeating,
+        }));
+    }
+
+    fn delivered(&mut self, body: &[u8], message: &[u8]) {
+        let Ok(envelope) = v1::Envelope::decode(body) else {
+            return self.unknown(message, "a PUB that is no Envelope");
+        };
+        let event = match &envelope.payload {
+            Some(v1::envelope::Payload::Event(event)) => event,
+            Some(v1::envelope::Payload::Signal(signal)) => {
+                return self.events.push_back(ClientEvent::Signal(signal.clone()));
+            }
+            _ => return self.unknown(message, "a PUB with neither event nor signal"),
+        };
+        let Ok(room) = RoomId::parse(&envelope.room_id) else {
+            return self.unknown(message, "an event of a room whose name is no room id");
+        };
+        let (epoch, seq, prev) = (event.epoch, event.seq, event.prev);
+        match event.body {
+            Some(v1::event::Body::Snapshot(ref snapshot)) => {
+                if snapshot.last
+                    && let Some(wish) = self.rooms.get_mut(&room)
+                {
+                    wish.jump(epoch, seq, prev);
+                }
+            }
+            Some(v1::event::Body::Members(_) | v1::event::Body::Diff(_)) => {}
+            _ if seq > 0 => self.stored(&room, epoch, seq, prev, body),
+            _ => {}
+        }
+        let bytes = Bytes::copy_from_slice(body);
+        let envelope = Box::new(envelope);
+        self.events.push_back(ClientEvent::Event(Delivered { room, epoch, seq, bytes, envelope }));
+    }
+
+    /// An event with a place in the log: the trace first, then the cursor.
+    fn stored(&mut self, room: &RoomId, epoch: u64, seq: u64, prev: u64, body: &[u8]) {
+        trace::emit(|| Record::Recv {
+            c: self.options.name.clone(),
+            room: self.full_name(room),
+            epoch,
+            seq,
+            h: Hash16::of(body),
+        });
+        let Some(wish) = self.rooms.get_mut(room) else { return };
+        if let Step::Gap { from, to } = wish.step(epoch, seq, prev) {
+            trace::emit(|| Record::Gap {
+                c: self.options.name.clone(),
+                room: self.full_name(room),
+                epoch,
+                from,
+                to,
+            });
+            self.events.push_back(ClientEvent::Gap { room: room.clone(), epoch, from, to });
+        }
+    }
+
+    fn sub_family(&mut self, body: &str, message: &[u8], now: Instant) {
+        #[derive(Deserialize)]
+        struct Tag {
+            op: Option<String>,
+        }
+        let op = serde_json::from_str::<Tag>(body).ok().and_then(|tag| tag.op);
+        match op.as_deref() {
+            None | Some("sub") => match serde_json::from_str::<SubResult>(body) {
+                Ok(result) => self.sub_result(result, message, now),
+                Err(_) => self.unknown(message, "a SUB result without one of its keys"),
+            },
+            Some("get") => match serde_json::from_str::<GetResult>(body) {
+                Ok(result) => self.got(result, message),
+                Err(_) => self.unknown(message, "a get result without one of its keys"),
+            },
+            Some(_) => self.unknown(message, "an answer to what was not asked"),
+        }
+    }
+
+    fn sub_result(&mut self, result: SubResult, message: &[u8], now: Instant) {
+        let Some((room, wish)) = rooms::asked(&mut self.rooms, result.id) else {
+            // The room was left, or asked for again, before this answer came.
+            return;
+        };
+        let Standing::Asked { since, .. } = wish.standing else { return };
+        if result.ok {
+            let (Some(epoch), Some(seq)) = (result.epoch, result.seq) else {
+                return self.unknown(message, "a SUB result without epoch and seq");
+            };
+            let (recovered, replay) = (result.recovered.unwrap_or(false), result.replay.unwrap_or(0));
+            wish.subscribed(since, epoch, seq, replay, recovered);
+            trace::emit(|| Record::Sub {
+                c: self.options.name.clone(),
+                room: self.full_name(&room),
+                since: since.map(|since| (since.epoch, since.seq)),
+                epoch,
+                seq,
+                recovered,
+                replay: u32::try_from(replay).unwrap_or(u32::MAX),
+            });
+            self.events.push_back(ClientEvent::Subscribed { room, epoch, seq, recovered, replay });
+            return;
+        }
+        let code = u32::from(result.code.unwrap_or(0));
+        let repeating = wish.options.persist && may_change(code);
+        if repeating {
+            let pause = ASK_MIN.saturating_mul(1 << wish.refusals.min(8)).min(ASK_MAX);
+            let asked = Duration::from_millis(result.retry_after_ms.unwrap_or(0).into());
+            wish.refusals += 1;
+            wish.standing = Standing::Later(now + pause.max(asked));
+        } else {
+            self.rooms.remove(&room);
+        }
+        trace::emit(|| Record::Unsub { c: self.options.name.clone(), room: self.full_name(&room), code });
+        let message = result.message.unwrap_or_default();
+        self.events.push_back(ClientEvent::SubRefused { room, code, message, repeating });
+    }
+
+    fn unsubbed(&mut self, unsub: Unsubbed, message: &[u8], now: Instant) {
+        let Ok(room) = RoomId::parse(&unsub.room) else {
+            return self.unknown(message, "an UNSUB of a room whose name is no room id");
+        };
+        let Some(wish) = self.rooms.get_mut(&room) else { return };
+        // An answer to an UNSUB that a new SUB of the same room has overtaken ends nothing.
+        let asked_for = wish.standing == Standing::Leaving;
+        if unsub.code.is_none() && !asked_for {
+            return;
+        }
+        let repeating = !asked_for && wish.options.persist && unsub.resub.unwrap_or(false);
+        if repeating {
+            wish.standing = Standing::Later(now + ASK_MIN);
+        } else {
+            self.rooms.remove(&room);
+        }
+        let code = u32::from(unsub.code.unwrap_or(0));
+        self.left(&room, code, unsub.message.unwrap_or_default(), repeating);
+    }
+
+    fn got(&mut self, result: GetResult, message: &[u8]) {
+        let Some(room) = self.gets.remove(&result.id) else {
+            return self.unknown(message, "an answer to a get that was not asked");
+        };
+        let (epoch, seq) = (result.epoch.unwrap_or(0), result.seq.unwrap_or(0));
+        if result.ok {
+            trace::emit(|| Record::Got {
+                c: self.options.name.clone(),
+                id: result.id,
+                room: self.full_name(&room),
+                epoch,
+                seq,
+                h: Hash16::of(result.state.as_ref().map(ToString::to_string).unwrap_or_default().as_bytes()),
+            });
+        }
+        self.events.push_back(ClientEvent::Got {
+            id: result.id,
+            room,
+            code: result.code.unwrap_or(0).into(),
+            epoch,
+            seq,
+            state: result.state,
+            message: result.message.unwrap_or_default(),
+        });
+    }
+
+    fn unknown(&mut self, message: &[u8], why: &'static str) {
+        let head = message[..message.len().min(64)].to_vec();
+        self.events.push_back(ClientEvent::Unknown { head, why });
+    }
+}
+
+/// True if asking again later can get another answer.
+fn may_change(code: u32) -> bool {
+    let known = u16::try_from(code).ok().and_then(Code::from_u16);
+    known.is_some_and(|code| matches!(code.retry(), Retry::Later | Retry::Same))
+}

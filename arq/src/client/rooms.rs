@@ -1,0 +1,137 @@
+//! The rooms a client is in or wants to be in, and how far it has read in each.
+
+use proto::RoomId;
+use proto::json::Since;
+use tokio::time::Instant;
+
+use super::event::SubOptions;
+
+/// One wanted room.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) options: SubOptions,
+    pub(crate) standing: Standing,
+    /// How far this client has read; what the next SUB resumes from.
+    pub(crate) cursor: Option<Since>,
+    /// How often in a row a SUB was refused.
+    pub(crate) refusals: u32,
+}
+
+/// Where a subscription stands on this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Not asked for on this connection.
+    Out,
+    /// Asked with this id and cursor; not answered.
+    Asked { id: u64, since: Option<Since> },
+    /// To be asked again then.
+    Later(Instant),
+    /// Answered.
+    In,
+    /// UNSUB was sent; not answered.
+    Leaving,
+}
+
+/// What one delivered event means for the cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The next one, or the first.
+    Next,
+    /// Everything in `from..=to` is missing.
+    Gap { from: u64, to: u64 },
+    /// Not beyond the cursor: the cursor stays.
+    Old,
+}
+
+impl Room {
+    pub(crate) fn new(options: SubOptions) -> Self {
+        Self { options, standing: Standing::Out, cursor: options.since, refusals: 0 }
+    }
+
+    /// A SUB's answer: what follows is `replay` events up to `seq`, or a snapshot at `seq`, then live events.
+    pub(crate) fn subscribed(&mut self, since: Option<Since>, epoch: u64, seq: u64, replay: u64, recovered: bool) {
+        self.standing = Standing::In;
+        self.refusals = 0;
+        let begin = seq.saturating_sub(replay);
+        let kept = since.filter(|since| recovered && since.epoch == epoch && since.seq == begin);
+        self.cursor = Some(kept.unwrap_or(Since { epoch, seq: begin, pos: None }));
+    }
+
+    /// A stored event at (epoch, seq) whose entry follows stream position `pos`.
+    pub(crate) fn step(&mut self, epoch: u64, seq: u64, pos: u64) -> Step {
+        let here = Since { epoch, seq, pos: Some(pos) };
+        let step = match self.cursor {
+            None => Step::Next,
+            Some(at) if epoch < at.epoch || (epoch == at.epoch && seq <= at.seq) => return Step::Old,
+            Some(at) if epoch == at.epoch && seq == at.seq + 1 => Step::Next,
+            Some(at) if epoch == at.epoch => Step::Gap { from: at.seq + 1, to: seq - 1 },
+            // A new epoch that no snapshot announced: everything in it before this one is missing.
+            Some(_) if seq > 1 => Step::Gap { from: 1, to: seq - 1 },
+            Some(_) => Step::Next,
+        };
+        self.cursor = Some(here);
+        step
+    }
+
+    /// A snapshot at (epoch, seq): whatever the cursor was, this is the place now.
+    pub(crate) fn jump(&mut self, epoch: u64, seq: u64, pos: u64) {
+        let pos = (pos > 0).then_some(pos);
+        self.cursor = Some(Since { epoch, seq, pos });
+    }
+
+    /// True if this room is `room`'s and waits for the answer to SUB `id`.
+    pub(crate) fn awaits(&self, id: u64) -> bool {
+        matches!(self.standing, Standing::Asked { id: asked, .. } if asked == id)
+    }
+}
+
+/// The room that waits for the answer to SUB `id`.
+pub(crate) fn asked(rooms: &mut std::collections::BTreeMap<RoomId, Room>, id: u64) -> Option<(RoomId, &mut Room)> {
+    rooms.iter_mut().find(|(_, room)| room.awaits(id)).map(|(name, room)| (name.clone(), room))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(epoch: u64, seq: u64) -> Room {
+        let mut room = Room::new(SubOptions::default());
+        room.subscribed(None, epoch, seq, 0, false);
+        room
+    }
+
+    #[test]
+    fn the_next_event_moves_the_cursor_with_its_position() {
+        let mut room = at(7, 3);
+        assert_eq!(room.step(7, 4, 90), Step::Next);
+        assert_eq!(room.cursor, Some(Since { epoch: 7, seq: 4, pos: Some(90) }));
+    }
+
+    #[test]
+    fn a_hole_is_named_and_an_old_event_moves_nothing() {
+        let mut room = at(7, 3);
+        assert_eq!(room.step(7, 6, 90), Step::Gap { from: 4, to: 5 });
+        assert_eq!(room.step(7, 6, 90), Step::Old);
+        assert_eq!(room.step(6, 99, 90), Step::Old);
+        assert_eq!(room.cursor.map(|cursor| cursor.seq), Some(6));
+    }
+
+    #[test]
+    fn a_new_epoch_begins_at_one_or_with_a_snapshot() {
+        let mut room = at(7, 3);
+        assert_eq!(room.step(8, 1, 4), Step::Next);
+        assert_eq!(room.step(9, 3, 5), Step::Gap { from: 1, to: 2 });
+        room.jump(10, 40, 0);
+        assert_eq!(room.cursor, Some(Since { epoch: 10, seq: 40, pos: None }));
+        assert_eq!(room.step(10, 41, 6), Step::Next);
+    }
+
+    #[test]
+    fn a_replay_starts_below_the_head_and_keeps_a_known_position() {
+        let since = Since { epoch: 7, seq: 3, pos: Some(12) };
+        let mut room = Room::new(SubOptions { since: Some(since), ..SubOptions::default() });
+        room.subscribed(Some(since), 7, 5, 2, true);
+        assert_eq!(room.cursor, Some(since), "nothing was read yet, so nothing is forgotten");
+        assert_eq!(room.step(7, 4, 13), Step::Next);
+    }
+}
