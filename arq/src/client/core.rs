@@ -119,13 +119,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
 
     /// Takes a command; it leaves as soon as there is a connection. Its bytes are built then, once, and every repeat
     /// sends the same.
-    pub fn publish(
-        &mut self,
-        room: &RoomId,
-        command: v1::Command,
-        ack: bool,
-        now: Instant,
-    ) -> Result<MessageId, Full> {
+    pub fn publish(&mut self, room: &RoomId, command: v1::Command, ack: bool, now: Instant) -> Result<MessageId, Full> {
         let mut id = [0; 16];
         self.ids.fill("message", &mut id);
         let message_id = MessageId(id);
@@ -184,21 +178,27 @@ impl<C: WallClock, I: Ids> Core<C, I> {
     }
 
     /// The connection is over. Commands without an outcome and wanted rooms are kept for the next one.
-    pub fn closed(&mut self, code: u16, reason: &str, now: Instant) {
+    pub fn closed(&mut self, code: u16, reason: &str) {
         self.frames.clear();
+        let left: Vec<RoomId> = self
+            .rooms
+            .iter()
+            .filter(|(_, wish)| wish.standing == Standing::Leaving)
+            .map(|(room, _)| room.clone())
+            .collect();
+        for room in left {
+            self.rooms.remove(&room);
+            self.left(&room, 0, String::new(), false);
+        }
         let conn = self.hello.take().map(|hello| hello.conn);
         trace::emit(|| Record::Shut { c: self.options.name.clone(), conn: conn.unwrap_or_default(), code });
         for wish in self.rooms.values_mut() {
             wish.standing = Standing::Out;
         }
-        self.rooms.retain(|_, wish| wish.options.persist || wish.cursor.is_some());
         self.gets.clear();
-        let (gone, policy) = (self.commands.disconnected(self.options.repeat), self.options.repeat);
-        debug_assert!(policy.sends > 1 || self.commands.all_unsent(), "a client that never repeats keeps nothing sent");
-        for (message_id, room) in gone {
+        for (message_id, room) in self.commands.disconnected(self.options.repeat) {
             self.events.push_back(ClientEvent::Unanswered { message_id, room });
         }
-        let _ = now;
         self.events.push_back(ClientEvent::Closed { code, reason: reason.to_owned() });
     }
 
@@ -265,7 +265,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
     fn ask(&mut self, room: &RoomId) {
         let id = self.fresh_id();
         let Some(wish) = self.rooms.get_mut(room) else { return };
-        let since = wish.cursor;
+        let since = wish.since();
         wish.standing = Standing::Asked { id, since };
         let history = (since.is_none() && wish.options.history > 0).then_some(wish.options.history);
         let presence = (wish.options.presence != proto::json::Presence::Off).then_some(wish.options.presence);

@@ -13,6 +13,9 @@ pub(crate) struct Room {
     pub(crate) standing: Standing,
     /// How far this client has read; what the next SUB resumes from.
     pub(crate) cursor: Option<Since>,
+    /// Until an event beyond this seq, or the snapshot's last part, the state at it is not complete here: a
+    /// connection lost before then must not resume, or it would never see the snapshot.
+    incomplete: Option<u64>,
     /// How often in a row a SUB was refused.
     pub(crate) refusals: u32,
 }
@@ -45,13 +48,19 @@ pub(crate) enum Step {
 
 impl Room {
     pub(crate) fn new(options: SubOptions) -> Self {
-        Self { options, standing: Standing::Out, cursor: options.since, refusals: 0 }
+        Self { options, standing: Standing::Out, cursor: options.since, incomplete: None, refusals: 0 }
+    }
+
+    /// What the next SUB resumes from.
+    pub(crate) fn since(&self) -> Option<Since> {
+        if self.incomplete.is_some() { None } else { self.cursor }
     }
 
     /// A SUB's answer: what follows is `replay` events up to `seq`, or a snapshot at `seq`, then live events.
     pub(crate) fn subscribed(&mut self, since: Option<Since>, epoch: u64, seq: u64, replay: u64, recovered: bool) {
         self.standing = Standing::In;
         self.refusals = 0;
+        self.incomplete = (!recovered).then_some(seq);
         let begin = seq.saturating_sub(replay);
         let kept = since.filter(|since| recovered && since.epoch == epoch && since.seq == begin);
         self.cursor = Some(kept.unwrap_or(Since { epoch, seq: begin, pos: None }));
@@ -70,6 +79,7 @@ impl Room {
             Some(_) => Step::Next,
         };
         self.cursor = Some(here);
+        self.incomplete = self.incomplete.filter(|head| seq <= *head);
         step
     }
 
@@ -77,6 +87,7 @@ impl Room {
     pub(crate) fn jump(&mut self, epoch: u64, seq: u64, pos: u64) {
         let pos = (pos > 0).then_some(pos);
         self.cursor = Some(Since { epoch, seq, pos });
+        self.incomplete = None;
     }
 
     /// True if this room is `room`'s and waits for the answer to SUB `id`.
@@ -124,6 +135,17 @@ mod tests {
         room.jump(10, 40, 0);
         assert_eq!(room.cursor, Some(Since { epoch: 10, seq: 40, pos: None }));
         assert_eq!(room.step(10, 41, 6), Step::Next);
+    }
+
+    #[test]
+    fn nothing_is_resumed_before_the_snapshot_is_whole() {
+        let mut room = at(7, 3);
+        assert_eq!(room.since(), None);
+        room.jump(7, 3, 0);
+        assert_eq!(room.since(), Some(Since { epoch: 7, seq: 3, pos: None }));
+        let mut room = at(7, 3);
+        assert_eq!(room.step(7, 4, 9), Step::Next, "live events come after the snapshot");
+        assert_eq!(room.since().map(|since| since.seq), Some(4));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};
-use futures_util::{Sink as _, SinkExt as _, Stream as _};
+use futures_util::{Sink as _, Stream as _};
 use proto::json::Since;
 use proto::{MessageId, RoomId, v1};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,7 +27,7 @@ pub const ABNORMAL: u16 = 1006;
 /// How much longer than two heartbeats a server may be silent.
 const SILENCE_GRACE: Duration = Duration::from_secs(10);
 /// The longest wait for a stream and its handshake.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where to connect and who one is.
 #[derive(Clone, Debug)]
@@ -70,7 +70,6 @@ pub struct Client<S, C, I> {
     core: Core<C, I>,
     timer: Pin<Box<Sleep>>,
     heard: Instant,
-    since: Instant,
     unflushed: bool,
     over: bool,
 }
@@ -82,31 +81,18 @@ where
     I: Ids,
 {
     /// Speaks the handshake over `stream`. On failure the core comes back with everything it holds.
-    pub async fn connect(
-        stream: S,
-        target: &Target,
-        core: Core<C, I>,
-    ) -> Result<Self, (ConnectError, Core<C, I>)> {
-        let request = match request(target, core.ids()) {
-            Ok(request) => request,
-            Err(error) => return Err((error, core)),
-        };
-        // Small buffers: a process may hold thousands of clients.
-        let config = WebSocketConfig::default()
-            .read_buffer_size(8 << 10)
-            .write_buffer_size(8 << 10)
-            .max_write_buffer_size(4 << 20)
-            .max_message_size(Some(4 << 20))
-            .max_frame_size(Some(4 << 20));
-        let shaking = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
-        let socket = match tokio::time::timeout(CONNECT_LIMIT, shaking).await {
-            Ok(Ok((socket, _))) => socket,
-            Ok(Err(error)) => return Err((refused(error), core)),
-            Err(_) => return Err((ConnectError::Io("no answer to the handshake".into()), core)),
-        };
+    pub async fn connect(stream: S, target: &Target, core: Core<C, I>) -> Result<Self, (ConnectError, Core<C, I>)> {
+        match handshake(stream, target, core.ids()).await {
+            Ok(socket) => Ok(Self::over(socket, core)),
+            Err(error) => Err((error, core)),
+        }
+    }
+
+    /// A client over a socket whose handshake is done.
+    pub(crate) fn over(socket: WebSocketStream<S>, core: Core<C, I>) -> Self {
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(now));
-        Ok(Self { socket, core, timer, heard: now, since: now, unflushed: false, over: false })
+        Self { socket, core, timer, heard: now, unflushed: false, over: false }
     }
 
     /// The protocol core, to look at.
@@ -114,11 +100,15 @@ where
         &self.core
     }
 
+    pub(crate) const fn core_mut(&mut self) -> &mut Core<C, I> {
+        &mut self.core
+    }
+
     /// Ends this connection at once, as a crash of the client would, and gives the core back. Commands without an
     /// outcome and wanted rooms go on with the next connection.
     pub fn into_core(mut self) -> Core<C, I> {
         if !self.over {
-            self.core.closed(ABNORMAL, "the client let go", Instant::now());
+            self.core.closed(ABNORMAL, "the client let go");
         }
         self.core
     }
@@ -265,17 +255,38 @@ where
     fn end(&mut self, code: u16, reason: &str) {
         if !self.over {
             self.over = true;
-            self.core.closed(code, reason, Instant::now());
+            self.core.closed(code, reason);
         }
     }
 
     /// How long the server may be silent: two of its heartbeats and a grace. Before HELLO, the connect limit.
     fn silence_max(&self) -> Duration {
-        let Some(hello) = self.core.hello() else { return CONNECT_LIMIT + (self.heard - self.since) };
+        let Some(hello) = self.core.hello() else { return CONNECT_LIMIT };
         if hello.heartbeat_ms == 0 {
             return Duration::from_secs(24 * 3600);
         }
         Duration::from_millis(hello.heartbeat_ms.saturating_mul(2)) + SILENCE_GRACE
+    }
+}
+
+/// Turns a stream into a WebSocket, within [`CONNECT_LIMIT`].
+pub(crate) async fn handshake<S>(stream: S, target: &Target, ids: &impl Ids) -> Result<WebSocketStream<S>, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let request = request(target, ids)?;
+    // Small buffers: a process may hold thousands of clients.
+    let config = WebSocketConfig::default()
+        .read_buffer_size(8 << 10)
+        .write_buffer_size(8 << 10)
+        .max_write_buffer_size(4 << 20)
+        .max_message_size(Some(4 << 20))
+        .max_frame_size(Some(4 << 20));
+    let shaking = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
+    match tokio::time::timeout(CONNECT_LIMIT, shaking).await {
+        Ok(Ok((socket, _))) => Ok(socket),
+        Ok(Err(error)) => Err(refused(error)),
+        Err(_) => Err(ConnectError::Io("no answer to the handshake".into())),
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
 use proto::Code;
 use proto::error::Retry;
 use proto::json::{AuthResult, GetResult, SubResult, Unsubbed};
 use serde::Deserialize;
 
 use super::{
-    Acked, Bytes, ClientEvent, Core, Delivered, Hash16, Hello, Ids, Instant, Message as _, MessageId, Record, RoomId,
-    ServerFrame, Standing, Step, WallClock, rooms, trace, v1,
+    Acked, Bytes, ClientEvent, Core, Delivered, Hash16, Hello, Ids, Instant, MessageId, Record, RoomId, ServerFrame,
+    Standing, Step, WallClock, rooms, trace, v1,
 };
 
 /// The pause before a refused SUB is asked again; it doubles up to [`ASK_MAX`].
@@ -151,13 +152,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
         });
         let Some(wish) = self.rooms.get_mut(room) else { return };
         if let Step::Gap { from, to } = wish.step(epoch, seq, prev) {
-            trace::emit(|| Record::Gap {
-                c: self.options.name.clone(),
-                room: self.full_name(room),
-                epoch,
-                from,
-                to,
-            });
+            trace::emit(|| Record::Gap { c: self.options.name.clone(), room: self.full_name(room), epoch, from, to });
             self.events.push_back(ClientEvent::Gap { room: room.clone(), epoch, from, to });
         }
     }
