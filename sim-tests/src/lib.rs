@@ -1,1 +1,9 @@
-//! skeleton
+//! The deterministic simulator: scenario + seed → [`plan`] → run → [`trace`] + verdict, and the [`oracles`] that judge a
+//! trace, simulated or real. Its face is `cargo sim`.
+
+pub mod engine;
+pub mod oracles;
+pub mod plan;
+pub mod scenario;
+pub mod seed;
+pub mod trace;

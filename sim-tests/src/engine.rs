@@ -1,0 +1,9 @@
+//! The simulated world on turmoil: sockets, clocks and entropy that only the seed determines.
+
+pub mod clock;
+pub mod ids;
+pub mod net;
+
+pub use clock::SimClock;
+pub use ids::SimIds;
+pub use net::{Cables, TurmoilNet};
