@@ -179,7 +179,7 @@ impl Scenario {
             None if weights.chance(33) => 0,
             None => Drawn::Range(swarm.0, swarm.1).draw(&mut weights),
         };
-        let mut verbs = vec![
+        let mut verbs = [
             (Verb::Publish, weight(&self.traffic.publish, (20, 80))),
             (Verb::Set, weight(&self.traffic.set, (5, 40))),
             (Verb::Repeat, weight(&self.traffic.repeat, (1, 10))),
