@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod ids;
+pub mod nemesis;
 pub mod net;
 
 pub use clock::SimClock;

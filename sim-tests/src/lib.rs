@@ -1,7 +1,9 @@
 //! The deterministic simulator: scenario + seed → [`plan`] → run → [`trace`] + verdict, and the [`oracles`] that judge a
 //! trace, simulated or real. Its face is `cargo sim`.
 
+pub mod client;
 pub mod engine;
+pub mod logbook;
 pub mod oracles;
 pub mod plan;
 pub mod scenario;

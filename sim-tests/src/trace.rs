@@ -49,6 +49,11 @@ impl Trace {
         self.lock().push(host, record);
     }
 
+    /// Says that `us` microseconds have passed, for records that no host writes.
+    pub fn advance(&self, us: u64) {
+        self.lock().last_t = us;
+    }
+
     /// The records from number `from` on.
     pub fn since(&self, from: usize) -> Vec<Line> {
         self.lock().lines.get(from..).unwrap_or_default().to_vec()
@@ -106,7 +111,6 @@ impl Inner {
             return;
         }
         let t = (self.stopwatch)().unwrap_or(self.last_t);
-        self.last_t = t;
         let line = Line { v: 1, n: self.lines.len() as u64, t, host: host.to_owned(), record };
         let json = serde_json::to_vec(&line).expect("a record has no maps with other keys than strings");
         let mut hash = Sha256::new();

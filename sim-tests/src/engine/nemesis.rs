@@ -1,0 +1,254 @@
+//! Does what the plan says goes wrong: faults at their times, scripted steps when their event has happened. Everything
+//! it does stands in the trace, and at the end of the run it undoes all of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use turmoil::Sim;
+use voltron_core::trace::{Line, Record};
+
+use super::net::Cables;
+use crate::plan::{Plan, WorldPlan};
+use crate::scenario::{Act, FaultKind, NthAppend, One, Step, Target, When};
+use crate::trace::Trace;
+
+/// What happens to the broker's memory when its process dies is the broker's business.
+pub type OnRestart = Box<dyn Fn(&str)>;
+
+/// The nemesis of one run.
+pub struct Nemesis {
+    world: WorldPlan,
+    cables: Cables,
+    trace: Trace,
+    /// Ascending by (time, order of the plan).
+    timeline: BTreeMap<(Duration, usize), Turn>,
+    next: usize,
+    steps: Vec<Step>,
+    watch: Watch,
+    seen: usize,
+    down: BTreeSet<String>,
+    open: BTreeMap<String, Trouble>,
+    before_restart: OnRestart,
+}
+
+#[derive(Debug)]
+enum Turn {
+    Begin(String, Trouble),
+    End(String),
+}
+
+/// Something wrong with hosts or links.
+#[derive(Clone, Debug)]
+struct Trouble {
+    kind: FaultKind,
+    left: Vec<String>,
+    right: Vec<String>,
+    lasts: Option<Duration>,
+}
+
+/// What scripted steps can wait for or aim at.
+#[derive(Debug, Default)]
+struct Watch {
+    owners: BTreeMap<String, String>,
+    appends: BTreeMap<String, u64>,
+    marks: BTreeMap<String, u64>,
+}
+
+impl Nemesis {
+    /// Reads the plan. `before_restart` is told the name of each host whose process is about to start again.
+    pub fn new(plan: &Plan, cables: &Cables, trace: &Trace, before_restart: OnRestart) -> Self {
+        let mut nemesis = Self {
+            world: plan.world.clone(),
+            cables: cables.clone(),
+            trace: trace.clone(),
+            timeline: BTreeMap::new(),
+            next: 0,
+            steps: plan.step.clone(),
+            watch: Watch::default(),
+            seen: 0,
+            down: BTreeSet::new(),
+            open: BTreeMap::new(),
+            before_restart,
+        };
+        for fault in &plan.fault {
+            let (left, right) = fault.sides().unwrap_or_else(|| (vec![fault.target.clone()], Vec::new()));
+            let trouble = Trouble { kind: fault.kind, left, right, lasts: Some(fault.lasts.0.0) };
+            nemesis.at(fault.at.0.0, Turn::Begin(fault.id.clone(), trouble));
+        }
+        nemesis
+    }
+
+    fn at(&mut self, when: Duration, turn: Turn) {
+        self.timeline.insert((when, self.next), turn);
+        self.next += 1;
+    }
+
+    /// Everything that is due now. Called between two ticks.
+    pub fn turn(&mut self, sim: &mut Sim<'_>) {
+        let now = sim.elapsed();
+        let lines = self.trace.since(self.seen);
+        self.seen += lines.len();
+        lines.iter().for_each(|line| self.watch.note(line));
+        let due: Vec<usize> =
+            (0..self.steps.len()).filter(|at| self.watch.has(&self.steps[*at].when, now, &self.world)).collect();
+        for (gone, index) in due.into_iter().enumerate() {
+            let step = self.steps.remove(index - gone);
+            self.act(sim, &step.r#do, now);
+        }
+        while let Some(entry) = self.timeline.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            match entry.remove() {
+                Turn::Begin(id, trouble) => self.begin(sim, id, trouble, now),
+                Turn::End(id) => self.end(sim, &id),
+            }
+        }
+    }
+
+    /// The run is over: everything heals and every process runs.
+    pub fn heal_all(&mut self, sim: &mut Sim<'_>) {
+        self.timeline.clear();
+        self.steps.clear();
+        let open: Vec<String> = self.open.keys().cloned().collect();
+        open.iter().for_each(|id| self.end(sim, id));
+        let down: Vec<String> = self.down.iter().cloned().collect();
+        down.iter().for_each(|host| self.start(sim, host));
+    }
+
+    fn act(&mut self, sim: &mut Sim<'_>, act: &Act, now: Duration) {
+        self.next += 1;
+        let id = format!("step-{}", self.next);
+        let lasts = act.lasts.as_ref().map(|One(span)| span.0);
+        let hosts = |target: &Target| match act.room {
+            Some(room) => self.watch.owners.get(&self.world.room(room)).cloned().into_iter().collect(),
+            None => self.world.hosts(target),
+        };
+        if let Some(One(target)) = &act.restart {
+            for host in hosts(target) {
+                self.start(sim, &host);
+            }
+            return;
+        }
+        if let Some(One(link)) = &act.heal {
+            let (left, right) = self.world.sides(link);
+            let same = |trouble: &Trouble| trouble.left == left && trouble.right == right;
+            let open: Vec<_> =
+                self.open.iter().filter(|(_, trouble)| same(trouble)).map(|(id, _)| id.clone()).collect();
+            open.iter().for_each(|id| self.end(sim, id));
+            return;
+        }
+        let (kind, left, right) = if let Some(One(target)) = &act.crash {
+            (FaultKind::Crash, hosts(target), Vec::new())
+        } else {
+            let links =
+                [(FaultKind::Hold, &act.hold), (FaultKind::Partition, &act.cut), (FaultKind::Reset, &act.reset)];
+            let Some((kind, One(link))) = links.iter().find_map(|(kind, link)| Some((*kind, link.as_ref()?))) else {
+                return;
+            };
+            let (left, right) = self.world.sides(link);
+            (kind, left, right)
+        };
+        self.begin(sim, id, Trouble { kind, left, right, lasts }, now);
+    }
+
+    fn begin(&mut self, sim: &mut Sim<'_>, id: String, trouble: Trouble, now: Duration) {
+        if trouble.left.is_empty() {
+            // "owner" of a room that nobody owns yet: there is nothing to do it to.
+            return;
+        }
+        let mut target = trouble.left.join(", ");
+        if !trouble.right.is_empty() {
+            target = format!("{target} | {}", trouble.right.join(", "));
+        }
+        self.record(Record::Fault { id: id.clone(), kind: trouble.kind.name().to_owned(), target });
+        let pairs = || trouble.left.iter().flat_map(|a| trouble.right.iter().map(move |b| (a.as_str(), b.as_str())));
+        match trouble.kind {
+            FaultKind::Hold => pairs().for_each(|(a, b)| sim.hold(a, b)),
+            FaultKind::Partition => pairs().for_each(|(a, b)| sim.partition(a, b)),
+            FaultKind::OneWay => pairs().for_each(|(a, b)| sim.partition_oneway(a, b)),
+            FaultKind::Reset => {
+                self.cables.reset(&trouble.left, &trouble.right);
+                return self.record(Record::Heal { id });
+            }
+            FaultKind::Crash => trouble.left.iter().for_each(|host| self.crash(sim, host)),
+        }
+        if let Some(lasts) = trouble.lasts {
+            self.at(now + lasts, Turn::End(id.clone()));
+        }
+        self.open.insert(id, trouble);
+    }
+
+    fn end(&mut self, sim: &mut Sim<'_>, id: &str) {
+        let Some(trouble) = self.open.remove(id) else { return };
+        let pairs = || trouble.left.iter().flat_map(|a| trouble.right.iter().map(move |b| (a.as_str(), b.as_str())));
+        match trouble.kind {
+            FaultKind::Hold => pairs().for_each(|(a, b)| sim.release(a, b)),
+            FaultKind::Partition | FaultKind::OneWay => {
+                pairs().for_each(|(a, b)| sim.repair(a, b));
+                // What was lost is never sent again here: both ends learn that the connection is dead.
+                self.cables.reset(&trouble.left, &trouble.right);
+            }
+            FaultKind::Reset => {}
+            FaultKind::Crash => trouble.left.iter().for_each(|host| self.start(sim, host)),
+        }
+        self.record(Record::Heal { id: id.to_owned() });
+    }
+
+    fn crash(&mut self, sim: &mut Sim<'_>, host: &str) {
+        if self.down.insert(host.to_owned()) {
+            self.record(Record::Crash { host: host.to_owned() });
+            self.cables.set_down(host, true);
+            sim.crash(host);
+        }
+    }
+
+    fn start(&mut self, sim: &mut Sim<'_>, host: &str) {
+        if self.down.remove(host) {
+            self.record(Record::Start { host: host.to_owned() });
+            (self.before_restart)(host);
+            self.cables.set_down(host, false);
+            sim.bounce(host);
+        }
+    }
+
+    fn record(&self, record: Record) {
+        self.trace.push("harness", record);
+    }
+}
+
+impl Watch {
+    fn note(&mut self, line: &Line) {
+        match &line.record {
+            Record::Owned { room, .. } => {
+                self.owners.insert(room.clone(), line.host.clone());
+            }
+            Record::Append { subject, .. } => {
+                if let Some(room) = log_room(subject) {
+                    *self.appends.entry(room).or_default() += 1;
+                }
+            }
+            Record::Mark { name } => *self.marks.entry(name.clone()).or_default() += 1,
+            _ => {}
+        }
+    }
+
+    fn has(&self, when: &When, now: Duration, world: &WorldPlan) -> bool {
+        match when {
+            When { at: Some(One(at)), .. } => at.0 <= now,
+            When { spine_append: Some(NthAppend { room, nth }), .. } => {
+                self.appends.get(&world.room(*room)).is_some_and(|appends| appends >= nth)
+            }
+            When { mark: Some(mark), nth, .. } => {
+                self.marks.get(&mark.0).is_some_and(|reached| *reached >= nth.unwrap_or(1))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// `tenant/room` of a log subject.
+fn log_room(subject: &str) -> Option<String> {
+    let (tenant, room) = subject.strip_prefix("log.")?.split_once(".t.")?.1.split_once(".r.")?;
+    Some(format!("{tenant}/{room}"))
+}

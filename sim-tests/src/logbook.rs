@@ -1,0 +1,143 @@
+//! The log itself, as trace records: what is read from the stream when a run is over, simulated or real, so that the
+//! oracles can hold what clients were told to what is stored.
+//!
+//! Which entries count is decided here a second time, from LOG §1 alone and not by the Brain's code: an entry is valid
+//! iff `prev` is the position of the room's preceding message, `prev_chain` fits, and (epoch, term) does not fall.
+
+use prost::Message as _;
+use proto::internal::LogEntry;
+use proto::{RoomKey, Subject, v1};
+use sha2::{Digest, Sha256};
+use spine::{ReadError, Spine, StreamSeq, Via};
+use voltron_core::trace::{Hash16, Record};
+
+/// How many entries one read asks for.
+const BATCH: u32 = 256;
+/// The longest log of one room that is read, in entries.
+const ENTRIES_MAX: u64 = 1_000_000;
+
+/// What a room's log holds.
+#[derive(Clone, Debug, Default)]
+pub struct RoomLog {
+    /// `append` for every stored message, followed by `commit` for every event of it, if it is valid.
+    pub records: Vec<Record>,
+    /// Valid entries.
+    pub valid: u64,
+    /// Entries that count for nothing.
+    pub void: u64,
+}
+
+/// Why a log was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogbookError {
+    /// The Spine said no.
+    #[error("cannot read the log of {room}: {source}")]
+    Read {
+        /// Which room.
+        room: RoomKey,
+        /// What it said.
+        source: ReadError,
+    },
+    /// Longer than any test makes it.
+    #[error("the log of {0} has more than {ENTRIES_MAX} entries")]
+    TooLong(RoomKey),
+}
+
+/// Reads a room's whole log through the stream's leader.
+pub async fn read<S: Spine>(spine: &S, room: &RoomKey) -> Result<RoomLog, LogbookError> {
+    let subject = Subject::log(room);
+    let mut walk = Walk::default();
+    let mut log = RoomLog::default();
+    let mut from = StreamSeq(1);
+    loop {
+        let batch = spine.read(&subject, from, BATCH, Via::Leader).await;
+        let batch = batch.map_err(|source| LogbookError::Read { room: room.clone(), source })?;
+        for stored in &batch.entries {
+            let h = Hash16::of(&stored.body);
+            log.records.push(Record::Append { subject: subject.to_string(), seq: stored.seq.0, expect: None, h });
+            match walk.step(stored.seq.0, &stored.body) {
+                Some(entry) => {
+                    log.valid += 1;
+                    log.records.extend(entry.envelopes.iter().filter_map(|envelope| commit(room, envelope)));
+                }
+                None => log.void += 1,
+            }
+            from = stored.seq.next();
+        }
+        if log.valid + log.void > ENTRIES_MAX {
+            return Err(LogbookError::TooLong(room.clone()));
+        }
+        if !batch.more || batch.entries.is_empty() {
+            return Ok(log);
+        }
+    }
+}
+
+/// Where the walk over one room's log stands.
+#[derive(Debug, Default)]
+struct Walk {
+    started: bool,
+    position: u64,
+    chain: u64,
+    rank: (u64, u64),
+}
+
+impl Walk {
+    /// The next message; `None` if it is void. A log whose head was trimmed begins with its first message as anchor.
+    fn step(&mut self, position: u64, body: &[u8]) -> Option<LogEntry> {
+        let preceding = std::mem::replace(&mut self.position, position);
+        let first = !std::mem::replace(&mut self.started, true);
+        let entry = LogEntry::decode(body).ok()?;
+        let anchored = first && entry.prev > 0;
+        let fits = entry.prev == preceding && entry.prev_chain == self.chain && (entry.epoch, entry.term) >= self.rank;
+        if !fits && !anchored {
+            return None;
+        }
+        let digest = Sha256::digest(body);
+        self.chain = u64::from_le_bytes(digest[..8].try_into().expect("a digest has 32 bytes"));
+        self.rank = (entry.epoch, entry.term);
+        Some(entry)
+    }
+}
+
+fn commit(room: &RoomKey, envelope: &[u8]) -> Option<Record> {
+    let decoded = v1::Envelope::decode(envelope).ok()?;
+    let Some(v1::envelope::Payload::Event(event)) = decoded.payload else { return None };
+    let m = decoded.message_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let h = Hash16::of(envelope);
+    Some(Record::Commit { room: room.to_string(), epoch: event.epoch, seq: event.seq, m, user: event.user, h })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(prev: u64, chain: u64, epoch: u64, term: u64) -> Vec<u8> {
+        LogEntry { prev, prev_chain: chain, epoch, term, ..LogEntry::default() }.encode_to_vec()
+    }
+
+    fn chain_of(body: &[u8]) -> u64 {
+        u64::from_le_bytes(Sha256::digest(body)[..8].try_into().unwrap())
+    }
+
+    #[test]
+    fn entries_follow_each_other_by_position_chain_and_term() {
+        let mut walk = Walk::default();
+        let first = entry(0, 0, 5, 1);
+        assert!(walk.step(10, &first).is_some());
+        // A stale owner's write: right position, wrong chain. It is void, but it moves the position.
+        assert!(walk.step(12, &entry(10, 99, 5, 1)).is_none());
+        assert!(walk.step(13, &entry(10, chain_of(&first), 5, 1)).is_none(), "it skips the void message");
+        let second = entry(13, chain_of(&first), 5, 2);
+        assert!(walk.step(14, &second).is_some());
+        assert!(walk.step(15, &entry(14, chain_of(&second), 5, 1)).is_none(), "the term falls");
+        assert!(walk.step(16, &entry(15, chain_of(&second), 6, 1)).is_some(), "a new epoch");
+    }
+
+    #[test]
+    fn a_trimmed_log_begins_at_its_first_message() {
+        let mut walk = Walk::default();
+        assert!(walk.step(100, &entry(90, 7, 5, 1)).is_some());
+        assert!(walk.step(101, b"\xff\xff").is_none(), "unreadable");
+    }
+}
