@@ -1,1 +1,76 @@
-fn main() {}
+//! The manual of this repository as commands: what a person runs and what CI runs are the same recipes.
+
+mod bench;
+mod recipes;
+mod run;
+mod setup;
+mod sim;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set-up, tests, CI, benchmarks, house rules", disable_help_subcommand = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Installs what the tests need into .local: nats-server, foreign WebSocket clients, cargo-fuzz. Skips what is there.
+    Setup,
+    /// Runs every test, doc test and simulation that CI runs, after installing what they need.
+    Test {
+        /// The inner loop: unit tests and a few seeds, no real processes.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Everything that must hold before a change lands.
+    Ci,
+    /// Measures: prints the tables of docs/benchmarks.md.
+    Bench {
+        /// Only the measurements whose name contains this.
+        filter: Option<String>,
+    },
+    /// Checks the house rules.
+    Tidy,
+    /// What takes too long for CI: many seeds, long fuzzing, the dependencies' licences.
+    Nightly {
+        /// Seeds of each scenario.
+        #[arg(long, default_value_t = 2_000)]
+        seeds: u64,
+        /// Seconds of each fuzz target.
+        #[arg(long, default_value_t = 600)]
+        fuzz_s: u64,
+    },
+    /// `cargo sim …`: the simulator, built once for people and CI alike.
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// The simulator's own arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Setup => setup::setup(),
+        Command::Test { quick: false } => recipes::test(),
+        Command::Test { quick: true } => recipes::quick(),
+        Command::Ci => recipes::ci(),
+        Command::Bench { filter } => bench::bench(filter.as_deref()),
+        Command::Tidy => tidy::tidy(),
+        Command::Nightly { seeds, fuzz_s } => recipes::nightly(seeds, fuzz_s),
+        Command::Sim { args } => return sim::sim(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{}", run::loud(&format!("xtask: {why}")));
+            ExitCode::FAILURE
+        }
+    }
+}

