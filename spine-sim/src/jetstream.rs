@@ -1,0 +1,132 @@
+//! The JetStream subset that we use, pure: requests and messages in, answers and republished messages out. The JSON
+//! is nats-server 2.15.1's, field by field; differential tests hold it there.
+
+pub(crate) mod api;
+pub(crate) mod config;
+pub(crate) mod file;
+mod get;
+mod mapping;
+mod publish;
+pub(crate) mod stream;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::broker::faults::Faults;
+use file::Journal;
+use stream::{Entry, Stream};
+
+/// A message that JetStream sends.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) subject: Bytes,
+    pub(crate) header_len: Option<usize>,
+    pub(crate) payload: Bytes,
+}
+
+impl Outgoing {
+    pub(crate) fn plain(subject: &Bytes, payload: impl Into<Bytes>) -> Self {
+        Self { subject: subject.clone(), header_len: None, payload: payload.into() }
+    }
+
+    /// A header block and a body.
+    pub(crate) fn with_header(subject: Bytes, header: &[u8], body: &[u8]) -> Self {
+        let mut payload = Vec::with_capacity(header.len() + body.len());
+        payload.extend_from_slice(header);
+        payload.extend_from_slice(body);
+        Self { subject, header_len: Some(header.len()), payload: payload.into() }
+    }
+}
+
+/// What JetStream may hold in all and how it behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// The bytes of all streams of one storage together.
+    pub(crate) store_bytes_max: u64,
+    /// How many replicas a stream may ask for.
+    pub(crate) replicas_max: i64,
+    /// A power cut loses what is younger than this; 0: nothing.
+    pub(crate) sync_interval_ms: i64,
+}
+
+/// Every stream and what is under way.
+#[derive(Debug)]
+pub(crate) struct JetStream {
+    streams: BTreeMap<String, Stream>,
+    limits: Limits,
+    /// Appends that a cluster has neither stored nor refused: [`Faults::undecided`].
+    undecided: Vec<(String, Entry, Option<Bytes>)>,
+    journal: Option<Journal>,
+    server: String,
+    requests: u64,
+    errors: u64,
+}
+
+impl JetStream {
+    pub(crate) fn new(limits: Limits, server: String) -> Self {
+        Self {
+            streams: BTreeMap::new(),
+            limits,
+            undecided: Vec::new(),
+            journal: None,
+            server,
+            requests: 0,
+            errors: 0,
+        }
+    }
+
+    /// Loads what the journal holds and writes to it from now on.
+    pub(crate) fn attach(&mut self, journal: Journal, streams: BTreeMap<String, Stream>) {
+        self.streams = streams;
+        self.journal = Some(journal);
+    }
+
+    /// A restart of the process: memory streams are gone, and with a power cut the tails not yet synced.
+    pub(crate) fn crash(&mut self, lose_tail: bool) -> Vec<(u64, u64)> {
+        self.undecided.clear();
+        self.streams.retain(|_, stream| !stream.config.is_memory());
+        let mut lost = Vec::new();
+        for stream in self.streams.values_mut() {
+            if lose_tail {
+                lost.extend(stream.lose_tail());
+            }
+        }
+        if !lost.is_empty()
+            && let Some(journal) = &mut self.journal
+        {
+            journal.rewrite(&self.streams);
+        }
+        lost
+    }
+
+    /// Everything stored survives a power cut from now on.
+    pub(crate) fn sync(&mut self, now_ms: i64) {
+        for stream in self.streams.values_mut() {
+            stream.sync(now_ms);
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.sync();
+        }
+    }
+
+    fn stream_of(&self, subject: &[u8]) -> Option<String> {
+        self.streams.iter().find(|(_, stream)| stream.holds(subject)).map(|(name, _)| name.clone())
+    }
+
+    fn stored_bytes(&self, memory: bool) -> u64 {
+        self.streams.values().filter(|stream| stream.config.is_memory() == memory).map(Stream::bytes).sum()
+    }
+
+    /// The outcome of every undecided append: stored after all, or lost. Returns what goes out for those stored.
+    pub(crate) fn settle(&mut self, stored: bool, now_ms: i64, faults: &mut Faults) -> Vec<Outgoing> {
+        let mut out = Vec::new();
+        for (name, mut entry, reply) in std::mem::take(&mut self.undecided) {
+            if stored {
+                entry.at_ms = now_ms;
+                self.store(&name, entry, None, reply.as_ref(), faults, &mut out);
+            }
+        }
+        out
+    }
+}
