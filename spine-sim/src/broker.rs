@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use voltron_core::trace::{self, Record};
 use voltron_core::{Listener, WallClock};
@@ -92,13 +93,15 @@ impl std::fmt::Debug for BrokerOptions {
 pub struct Broker {
     core: Arc<Mutex<Core>>,
     options: Arc<BrokerOptions>,
+    paused: Arc<watch::Sender<bool>>,
 }
 
 impl Broker {
     /// A broker whose file streams live in memory, as long as this value.
     pub fn new(options: BrokerOptions) -> Self {
         let options = Arc::new(options);
-        Self { core: Arc::new(Mutex::new(Core::new(options.clone()))), options }
+        let paused = Arc::new(watch::Sender::new(false));
+        Self { core: Arc::new(Mutex::new(Core::new(options.clone()))), options, paused }
     }
 
     /// A broker whose file streams are kept in `dir` too. Only one process may use a directory.
@@ -114,12 +117,15 @@ impl Broker {
         self.lock().listens_on(listener.local_addr()?);
         let mut sessions = JoinSet::new();
         tokio::pin!(shutdown);
+        let mut paused = self.paused.subscribe();
         loop {
+            let accepting = !*paused.borrow_and_update();
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
                 Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
-                accepted = listener.accept() => match accepted {
+                _ = paused.changed() => {}
+                accepted = listener.accept(), if accepting => match accepted {
                     Ok((stream, peer)) => {
                         let broker = self.clone();
                         sessions.spawn(async move { broker.serve_stream(stream, peer).await });
@@ -148,9 +154,20 @@ impl Broker {
     /// The process dies: connections are cut without a word, memory streams are gone; with `lose_unsynced_tail` it is
     /// a power cut, and file streams lose what was not synced, so that those positions are handed out again.
     pub fn crash(&self, lose_unsynced_tail: bool) {
+        self.resume();
         for (from, to) in self.lock().crash(lose_unsynced_tail) {
             trace::emit(|| Record::TailLost { from, to });
         }
+    }
+
+    /// The process hangs (as under SIGSTOP): connections stay open, nothing is read, written or accepted.
+    pub fn pause(&self) {
+        self.paused.send_replace(true);
+    }
+
+    /// The process goes on.
+    pub fn resume(&self) {
+        self.paused.send_replace(false);
     }
 
     /// Everything stored survives a power cut from now on.

@@ -65,15 +65,7 @@ pub(crate) struct JetStream {
 
 impl JetStream {
     pub(crate) fn new(limits: Limits, server: String) -> Self {
-        Self {
-            streams: BTreeMap::new(),
-            limits,
-            undecided: Vec::new(),
-            journal: None,
-            server,
-            requests: 0,
-            errors: 0,
-        }
+        Self { streams: BTreeMap::new(), limits, undecided: Vec::new(), journal: None, server, requests: 0, errors: 0 }
     }
 
     /// Loads what the journal holds and writes to it from now on.

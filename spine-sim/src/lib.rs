@@ -13,7 +13,7 @@ mod subject;
 mod wire;
 
 pub use broker::{Access, Broker, BrokerOptions, Faults, Load, Rule, User};
-pub use client::SimSpine;
+pub use client::{SimSpine, Subscription};
 
 /// The nats-server whose behaviour this follows.
 pub const SERVER_VERSION: &str = "2.15.1";

@@ -31,6 +31,17 @@ impl User {
     }
 }
 
+impl From<&spine::UserSpec> for User {
+    fn from(spec: &spine::UserSpec) -> Self {
+        Self {
+            name: spec.name.clone(),
+            password: spec.password.clone(),
+            publish: Access::only(spec.publish.iter().cloned()),
+            subscribe: Access::only(spec.subscribe.iter().cloned()),
+        }
+    }
+}
+
 impl Access {
     /// Only these patterns.
     pub fn only<T: Into<String>>(allow: impl IntoIterator<Item = T>) -> Self {

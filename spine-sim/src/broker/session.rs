@@ -1,14 +1,13 @@
 //! One connection: a reader that feeds the core and a writer that empties its output, one write per batch.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
-
-use std::sync::Arc;
 
 use super::Broker;
 use super::core::ConnId;
@@ -53,12 +52,15 @@ where
     let mut parser = Parser::new(options.max_payload);
     let mut buf = BytesMut::with_capacity(4096);
     let mut reading = true;
+    let mut paused = guard.broker.paused.subscribe();
     loop {
+        let awake = !*paused.borrow_and_update();
         buf.reserve(READ.min(buf.len().max(4096)));
         tokio::select! {
             biased;
             _ = &mut writer.0 => return,
-            read = input.read_buf(&mut buf), if reading => match read {
+            _ = paused.changed() => {}
+            read = input.read_buf(&mut buf), if reading && awake => match read {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {
                     reading = feed(&guard.broker, id, &mut parser, &mut buf);
@@ -66,11 +68,11 @@ where
                     ping_at = Instant::now() + options.ping_interval;
                 }
             },
-            () = sleep_until(auth_by), if must_auth => {
+            () = sleep_until(auth_by), if must_auth && awake => {
                 must_auth = false;
                 guard.broker.lock().auth_timeout(id);
             }
-            () = sleep_until(ping_at) => {
+            () = sleep_until(ping_at), if awake => {
                 guard.broker.lock().ping(id);
                 ping_at = Instant::now() + options.ping_interval;
             }
@@ -99,7 +101,10 @@ fn feed(broker: &Broker, id: ConnId, parser: &mut Parser, buf: &mut BytesMut) ->
 }
 
 async fn write(broker: Broker, id: ConnId, wake: Arc<Notify>, mut output: impl AsyncWrite + Unpin) {
+    let mut paused = broker.paused.subscribe();
     loop {
+        // The broker that holds the sender is alive, so the wait cannot fail.
+        let _ = paused.wait_for(|paused| !*paused).await;
         let (bytes, closing) = broker.lock().take_output(id);
         if bytes.is_empty() {
             if closing {
@@ -110,7 +115,11 @@ async fn write(broker: Broker, id: ConnId, wake: Arc<Notify>, mut output: impl A
             wake.notified().await;
             continue;
         }
-        match timeout(broker.options.write_deadline, output.write_all(&bytes)).await {
+        let written = async {
+            output.write_all(&bytes).await?;
+            output.flush().await
+        };
+        match timeout(broker.options.write_deadline, written).await {
             Ok(Ok(())) => {}
             _ => return,
         }

@@ -214,7 +214,9 @@ impl JetStream {
     fn overlaps(&self, config: &Config) -> bool {
         self.streams.values().filter(|stream| stream.config.name != config.name).any(|stream| {
             let theirs = &stream.config.subjects;
-            theirs.iter().any(|their| config.subjects.iter().any(|our| subject::overlap(their.as_bytes(), our.as_bytes())))
+            theirs
+                .iter()
+                .any(|their| config.subjects.iter().any(|our| subject::overlap(their.as_bytes(), our.as_bytes())))
         })
     }
 
@@ -359,7 +361,8 @@ impl JetStream {
     }
 
     fn names(&self, body: &[u8]) -> Answer {
-        let request: ListRequest = optional(body).map_err(|error| (error, r#","total":0,"offset":0,"limit":0,"streams":null"#))?;
+        let request: ListRequest =
+            optional(body).map_err(|error| (error, r#","total":0,"offset":0,"limit":0,"streams":null"#))?;
         let all: Vec<&String> = self.selected(&request).map(|(name, _)| name).collect();
         let page: Vec<&&String> = all.iter().skip(request.offset).take(1024).collect();
         let streams = if page.is_empty() { "null".into() } else { go_text(&page) };
@@ -367,7 +370,8 @@ impl JetStream {
     }
 
     fn list(&self, body: &[u8], now_ms: i64) -> Answer {
-        let request: ListRequest = optional(body).map_err(|error| (error, r#","total":0,"offset":0,"limit":0,"streams":null"#))?;
+        let request: ListRequest =
+            optional(body).map_err(|error| (error, r#","total":0,"offset":0,"limit":0,"streams":null"#))?;
         let all: Vec<&Stream> = self.selected(&request).map(|(_, stream)| stream).collect();
         let mut page = Vec::new();
         for stream in all.iter().skip(request.offset).take(256) {
@@ -407,4 +411,3 @@ fn inner(value: &impl Serialize) -> String {
     let text = go_text(value);
     text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(&text).to_string()
 }
-

@@ -169,7 +169,9 @@ impl Config {
                 return Err(ApiError::invalid_config(&format!("subject {text:?} overlaps with {other:?}")));
             }
             if subject::overlap(text.as_bytes(), b"$JS.API.>") {
-                return Err(ApiError::invalid_config("subjects that overlap with jetstream api require no-ack to be true"));
+                return Err(ApiError::invalid_config(
+                    "subjects that overlap with jetstream api require no-ack to be true",
+                ));
             }
         }
         if let Some(republish) = &mut self.republish {

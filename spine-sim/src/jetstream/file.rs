@@ -28,13 +28,30 @@ const RECORD_MAX: usize = 65 * 1024 * 1024;
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "k", rename_all = "snake_case")]
 enum Meta {
-    Created { config: Config, at: i64 },
-    Deleted { stream: String },
-    Removed { stream: String, seqs: Vec<u64> },
+    Created {
+        config: Config,
+        at: i64,
+    },
+    Deleted {
+        stream: String,
+    },
+    Removed {
+        stream: String,
+        seqs: Vec<u64>,
+    },
     /// The last position handed out, when its message is gone.
-    Last { stream: String, seq: u64 },
+    Last {
+        stream: String,
+        seq: u64,
+    },
     /// The message itself follows the JSON: subject, header, body.
-    Message { stream: String, seq: u64, at: i64, subject: usize, header: usize },
+    Message {
+        stream: String,
+        seq: u64,
+        at: i64,
+        subject: usize,
+        header: usize,
+    },
 }
 
 impl Journal {

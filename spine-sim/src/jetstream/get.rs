@@ -154,7 +154,11 @@ fn single_or_batch(name: &str, stream: &Stream, request: &DirectRequest, reply: 
     let not_found = || Outgoing::with_header(reply.clone(), b"NATS/1.0 404 Message Not Found\r\n\r\n", b"");
     if request.batch == 0 {
         let from_start = request.start_time.is_some();
-        let found = if from_start { stream.next(request.next_by_subj.as_bytes(), request.seq) } else { find(stream, request.seq, &request.last_by_subj, &request.next_by_subj) };
+        let found = if from_start {
+            stream.next(request.next_by_subj.as_bytes(), request.seq)
+        } else {
+            find(stream, request.seq, &request.last_by_subj, &request.next_by_subj)
+        };
         match found {
             Some((_, entry)) if request.no_hdr => out.push(Outgoing::plain(reply, entry.body.clone())),
             Some((seq, entry)) => {

@@ -107,7 +107,9 @@ impl Mapping {
 
 /// `{{wildcard(n)}}` or `$n`; `Some(None)` for plain text, `None` for a function that is not known.
 fn reference(token: &str) -> Option<Option<usize>> {
-    if let Some(digits) = token.strip_prefix('$').filter(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit())) {
+    if let Some(digits) =
+        token.strip_prefix('$').filter(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+    {
         return Some(digits.parse().ok());
     }
     let Some(call) = token.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")) else { return Some(None) };
@@ -123,7 +125,12 @@ mod tests {
     #[test]
     fn mappings() {
         for (source, destination, subject, expected) in [
-            ("log.*.t.*.r.*", "out.t.{{wildcard(2)}}.r.{{wildcard(3)}}", "log.7.t.acme.r.lobby", Some("out.t.acme.r.lobby")),
+            (
+                "log.*.t.*.r.*",
+                "out.t.{{wildcard(2)}}.r.{{wildcard(3)}}",
+                "log.7.t.acme.r.lobby",
+                Some("out.t.acme.r.lobby"),
+            ),
             ("log.*", "out.$1", "log.a", Some("out.a")),
             ("log.>", "out.>", "log.a.b", Some("out.a.b")),
             (">", "copy.>", "a.b", Some("copy.a.b")),
@@ -134,7 +141,8 @@ mod tests {
             let mapping = Mapping::parse(source, destination).expect(destination);
             assert_eq!(mapping.apply(subject.as_bytes()).as_deref(), expected.map(str::as_bytes));
         }
-        for (source, destination) in [("a.*", "b.{{wildcard(2)}}"), ("a", "b.>"), ("a..b", "c"), ("a.*", "b.{{no(1)}}")] {
+        for (source, destination) in [("a.*", "b.{{wildcard(2)}}"), ("a", "b.>"), ("a..b", "c"), ("a.*", "b.{{no(1)}}")]
+        {
             assert!(Mapping::parse(source, destination).is_none(), "{source} to {destination}");
         }
     }

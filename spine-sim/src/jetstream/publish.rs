@@ -32,7 +32,12 @@ impl JetStream {
         let refusal = match self.check(&name, &message.subject, header, now_ms, faults) {
             Checked::Ok => None,
             Checked::Duplicate(seq) => {
-                self.acknowledge(message, faults, out, format!(r#"{{"stream":"{name}","seq":{seq},"duplicate": true}}"#));
+                self.acknowledge(
+                    message,
+                    faults,
+                    out,
+                    format!(r#"{{"stream":"{name}","seq":{seq},"duplicate": true}}"#),
+                );
                 return true;
             }
             Checked::Refused(error) => Some(error),

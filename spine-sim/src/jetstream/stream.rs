@@ -248,7 +248,10 @@ impl Stream {
             // Only the subject just written can be over its limit, but a changed configuration may lower it for all.
             let over: Vec<u64> = match self.entries.get(&self.last_seq).map(|entry| entry.subject.clone()) {
                 Some(subject) => self.by_subject.get(&subject).map_or(Vec::new(), |seqs| {
-                    seqs.iter().take(seqs.len().saturating_sub(usize::try_from(limit).unwrap_or(usize::MAX))).copied().collect()
+                    seqs.iter()
+                        .take(seqs.len().saturating_sub(usize::try_from(limit).unwrap_or(usize::MAX)))
+                        .copied()
+                        .collect()
                 }),
                 None => Vec::new(),
             };
@@ -352,7 +355,8 @@ impl Stream {
             self.remove(seq);
         }
         self.last_seq = self.synced_seq;
-        self.first_seq = self.entries.keys().next().copied().unwrap_or(if self.last_seq == 0 { 0 } else { self.last_seq + 1 });
+        self.first_seq =
+            self.entries.keys().next().copied().unwrap_or(if self.last_seq == 0 { 0 } else { self.last_seq + 1 });
         self.last_ms = self.entries.values().next_back().map(|entry| entry.at_ms).filter(|_| self.last_seq > 0);
         self.msg_ids.retain(|_, (seq, _)| *seq < from);
         Some((from, to))

@@ -154,7 +154,11 @@ impl Core {
     fn no_responders(&mut self, id: ConnId, message: &Publish) {
         let Some(reply) = &message.reply else { return };
         let waiting = self.conns.get(&id).and_then(|conn| {
-            conn.subs.values().copied().filter(|number| self.subs.get(number).is_some_and(|sub| covers(&sub.pattern, reply))).min()
+            conn.subs
+                .values()
+                .copied()
+                .filter(|number| self.subs.get(number).is_some_and(|sub| covers(&sub.pattern, reply)))
+                .min()
         });
         let Some(number) = waiting else { return };
         let mut header = bytes::BytesMut::from(&b"NATS/1.0 503\r\nNats-Subject: "[..]);
