@@ -150,14 +150,18 @@ impl Subject {
     }
     /// The slot number, if this is a reply slot of `shield`.
     pub fn slot_of(&self, shield: &NodeId) -> Option<u16> {
-        self.as_str().strip_prefix("_INBOX.s.")?.strip_prefix(shield.as_str())?.strip_prefix('.')?.parse().ok()
+        self.as_str().strip_prefix("_INBOX.s.")?.strip_prefix(shield.as_str())?.strip_prefix('.').and_then(number)
     }
     /// The room in `in.…`, `out.…`, `log.…` or `snap.…`.
     pub fn room(&self) -> Option<RoomKey> {
         let text = self.as_str();
         let rest = match text.split_once('.')? {
             ("in" | "out", rest) => rest,
-            ("log" | "snap", rest) => rest.split_once('.')?.1,
+            ("log" | "snap", rest) => {
+                let (p, rest) = rest.split_once('.')?;
+                number::<u8>(p)?;
+                rest
+            }
             _ => return None,
         };
         let (tenant, room) = rest.strip_prefix("t.")?.split_once(".r.")?;
@@ -249,11 +253,11 @@ impl StreamName {
         let (head, rest) = subject.as_str().split_once('.')?;
         match head {
             "log" => {
-                let p: u8 = rest.split_once('.')?.0.parse().ok()?;
+                let p: u8 = number(rest.split_once('.')?.0)?;
                 Some(Self::log(stream_index(p, logs)))
             }
             "snap" => Some(Self::snapshots()),
-            "gen" => Some(Self::generation(rest.parse().ok()?)),
+            "gen" => Some(Self::generation(number(rest)?)),
             "ban" => Some(Self::bans()),
             _ => None,
         }
@@ -262,6 +266,12 @@ impl StreamName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// A number as we write it into a token: digits without sign or leading zero.
+fn number<N: std::str::FromStr>(token: &str) -> Option<N> {
+    let plain = token.bytes().all(|b| b.is_ascii_digit()) && (token.len() == 1 || !token.starts_with('0'));
+    if plain { token.parse().ok() } else { None }
 }
 
 /// NATS' rules, and ours: tokens parted by single dots, no white space or control bytes, UTF-8, at most 512 bytes.

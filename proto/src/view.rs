@@ -81,7 +81,7 @@ pub struct ViewError {
 
 /// Who wrote the envelope, hence what may be in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum From {
+enum Writer {
     Client,
     Shield,
     Room,
@@ -93,20 +93,20 @@ impl<'a> EnvelopeView<'a> {
     /// Refused with [`Code::MalformedEnvelope`], [`Code::NonCanonicalEnvelope`], [`Code::MissingField`],
     /// [`Code::NotACommand`] or [`Code::ReservedField`].
     pub fn client(bytes: &'a [u8]) -> Result<Self, ViewError> {
-        Self::read(bytes, From::Client)
+        Self::read(bytes, Writer::Client)
     }
 
     /// From a Shield: a command or a signal, with `sender`. A signal may lack message id and timestamp.
     pub fn forwarded(bytes: &'a [u8]) -> Result<Self, ViewError> {
-        Self::read(bytes, From::Shield)
+        Self::read(bytes, Writer::Shield)
     }
 
     /// From a room, as subscribers and the log hold it: an event or a signal, without `sender`.
     pub fn delivered(bytes: &'a [u8]) -> Result<Self, ViewError> {
-        Self::read(bytes, From::Room)
+        Self::read(bytes, Writer::Room)
     }
 
-    fn read(bytes: &'a [u8], from: From) -> Result<Self, ViewError> {
+    fn read(bytes: &'a [u8], from: Writer) -> Result<Self, ViewError> {
         let mut view = Self {
             trace_id: "",
             tenant_id: "",
@@ -126,12 +126,12 @@ impl<'a> EnvelopeView<'a> {
         }
     }
 
-    fn fill(&mut self, bytes: &'a [u8], from: From) -> Result<(), Fault> {
+    fn fill(&mut self, bytes: &'a [u8], from: Writer) -> Result<(), Fault> {
         let mut budget = Budget::default();
         let mut reader = Reader::new(&table::ENVELOPE, bytes, 0);
         while let Some(item) = reader.next(&mut budget).map_err(|fault| reserved(fault, from))? {
             let fault = |code, detail| Err(Fault { code, detail, field: item.number, at: item.at });
-            if item.number >= SENDER && from != From::Shield {
+            if item.number >= SENDER && from != Writer::Shield {
                 return fault(Code::ReservedField, "a field that only the server writes");
             }
             if let Some(Kind::Message(inner)) = item.field.map(|field| field.kind)
@@ -159,7 +159,7 @@ impl<'a> EnvelopeView<'a> {
     }
 
     /// What must be there is there, and has its length.
-    fn complete(&self, end: usize, from: From) -> Result<(), Fault> {
+    fn complete(&self, end: usize, from: Writer) -> Result<(), Fault> {
         let command = self.payload.field == CMD;
         let wrong = |field, detail| Err(Fault { code: Code::MissingField, detail, field, at: end });
         if self.payload.field == 0 {
@@ -180,7 +180,7 @@ impl<'a> EnvelopeView<'a> {
         if !matches!(self.trace_id.len(), 0 | 55) {
             return wrong(1, "trace_id is neither empty nor 55 bytes");
         }
-        if from == From::Shield && self.sender.is_none() {
+        if from == Writer::Shield && self.sender.is_none() {
             return wrong(SENDER, "sender is missing");
         }
         Ok(())
@@ -193,17 +193,17 @@ impl<'a> EnvelopeView<'a> {
 }
 
 /// Which message fields of the envelope each writer may fill.
-const fn may(from: From, field: u32) -> bool {
+const fn may(from: Writer, field: u32) -> bool {
     match from {
-        From::Client => field == CMD,
-        From::Shield => matches!(field, CMD | SIGNAL | SENDER),
-        From::Room => matches!(field, EVENT | SIGNAL),
+        Writer::Client => field == CMD,
+        Writer::Shield => matches!(field, CMD | SIGNAL | SENDER),
+        Writer::Room => matches!(field, EVENT | SIGNAL),
     }
 }
 
 /// From a client, an unknown field from 1000 up is the server's ground, not merely out of range.
-fn reserved(fault: Fault, from: From) -> Fault {
-    if from == From::Client && fault.field > SENDER && fault.code == Code::NonCanonicalEnvelope {
+fn reserved(fault: Fault, from: Writer) -> Fault {
+    if from == Writer::Client && fault.field > SENDER && fault.code == Code::NonCanonicalEnvelope {
         return Fault { code: Code::ReservedField, detail: "a field that only the server writes", ..fault };
     }
     fault

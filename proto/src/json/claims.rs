@@ -1,7 +1,8 @@
 //! The token's claims (RFC 7519, RFC 7800): who, which tenant, which key, which rooms.
 
 use data_encoding::BASE64URL_NOPAD;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Rights, RoomId};
 
@@ -15,12 +16,13 @@ pub struct Claims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aud: Option<Audience>,
     /// Valid until, seconds since 1970.
+    #[serde(deserialize_with = "date")]
     pub exp: i64,
     /// Valid from, seconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "date_maybe", skip_serializing_if = "Option::is_none")]
     pub nbf: Option<i64>,
     /// Issued at, seconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "date_maybe", skip_serializing_if = "Option::is_none")]
     pub iat: Option<i64>,
     /// The token's own id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,6 +37,21 @@ pub struct Claims {
     /// What it grants; nothing if absent.
     #[serde(default)]
     pub arq: Grants,
+}
+
+/// A NumericDate (RFC 7519 §2) may have a fraction; it is cut off.
+fn date<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
+    let number = serde_json::Number::deserialize(from)?;
+    // Beyond 2^53 s a float could round into a date that no one wrote.
+    let whole = |n: f64| if n.abs() < 9e15 { Some(n as i64) } else { None };
+    number
+        .as_i64()
+        .or_else(|| number.as_f64().and_then(whole))
+        .ok_or_else(|| D::Error::custom("a date is seconds since 1970"))
+}
+
+fn date_maybe<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
+    date(from).map(Some)
 }
 
 /// `aud`: one name or several.

@@ -22,7 +22,8 @@ pub fn event_body(out: &mut Map<String, Value>, body: Option<&Body>) {
         Body::Locked(it) => ("locked", locked(it)),
         Body::Unlocked(it) => ("unlocked", json!({ "expired": it.expired })),
         Body::Playlist(it) => ("playlist", playlist(it)),
-        Body::Playback(it) => ("playback", playback(it)),
+        // Below a key of its own: its `at` is not the event's.
+        Body::Playback(it) => ("playback", json!({ "playback": playback(it) })),
         Body::Kicked(it) => ("kicked", json!({ "target": it.user, "reason": it.reason })),
         Body::Banned(it) => ("banned", json!({ "target": it.user, "until": it.until, "reason": it.reason })),
         Body::Unbanned(it) => ("unbanned", json!({ "target": it.user })),

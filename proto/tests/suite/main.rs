@@ -1,0 +1,14 @@
+//! Tests of the contract in one binary: each module holds one part of it to what its documents promise.
+
+mod frames;
+mod ids;
+mod json;
+mod mutations;
+mod oracle;
+mod properties;
+mod registry;
+mod signatures;
+mod strategies;
+mod subjects;
+mod vectors;
+mod wire;
