@@ -1,6 +1,8 @@
 //! The manual of this repository as commands: what a person runs and what CI runs are the same recipes.
 
 mod bench;
+#[cfg(test)]
+mod ops;
 mod recipes;
 mod run;
 mod setup;
