@@ -115,7 +115,7 @@ impl From<SessionError> for Failure {
         match error {
             SessionError::Unreachable { .. } => Self::new(Exit::Unreachable, text)
                 .help("Is a server running there? `arq dev` starts one and prints its URL and a token."),
-            SessionError::Refused { source: ConnectError::Target(_), .. } => Self::bad_use(text),
+            SessionError::Target(_) => Self::bad_use(text),
             SessionError::Refused { source: ConnectError::Refused { status, code, .. }, .. } => {
                 let code = code.and_then(Code::from_u16);
                 let exit = if matches!(status, 401 | 403) { Exit::Refused } else { Exit::Unreachable };

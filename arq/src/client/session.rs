@@ -32,6 +32,9 @@ impl Default for Reconnect {
 /// Why a session is over.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
+    /// The URL or the token cannot be used.
+    #[error("{0}")]
+    Target(String),
     /// Nobody could be reached, as often as the policy allows.
     #[error("cannot reach {url}: {source}")]
     Unreachable {
@@ -78,7 +81,7 @@ pub struct Session<N: Net, C, I> {
 
 enum Link<N: Net, C, I> {
     Up(Box<Client<N::Stream, C, I>>),
-    Down(Core<C, I>),
+    Down(Box<Core<C, I>>),
     /// Only while a value moves from one state to the other.
     Moving,
 }
@@ -94,8 +97,8 @@ impl<N: Net, C, I> std::fmt::Debug for Session<N, C, I> {
 
 impl<N: Net, C: WallClock, I: Ids> Session<N, C, I> {
     /// A session that is not connected yet; the first [`Session::next`] connects.
-    pub const fn new(net: N, target: Target, core: Core<C, I>, policy: Reconnect) -> Self {
-        let link = Link::Down(core);
+    pub fn new(net: N, target: Target, core: Core<C, I>, policy: Reconnect) -> Self {
+        let link = Link::Down(Box::new(core));
         Self { net, target, policy, link, failures: 0, greeted: false, wait: None, come_back: None, end: None }
     }
 
@@ -151,7 +154,7 @@ impl<N: Net, C: WallClock, I: Ids> Session<N, C, I> {
                     return Ok(event);
                 }
                 let Link::Up(client) = std::mem::replace(&mut self.link, Link::Moving) else { continue };
-                self.link = Link::Down(client.into_core());
+                self.link = Link::Down(Box::new(client.into_core()));
             }
             if let Some((code, reason)) = &self.end {
                 return Err(SessionError::Closed { code: *code, reason: reason.clone() });
@@ -203,7 +206,7 @@ impl<N: Net, C: WallClock, I: Ids> Session<N, C, I> {
                 let Link::Down(core) = std::mem::replace(&mut self.link, Link::Moving) else {
                     unreachable!("connect is called without a connection only")
                 };
-                self.link = Link::Up(Box::new(Client::over(socket, core)));
+                self.link = Link::Up(Box::new(Client::over(socket, *core)));
                 Ok(())
             }
             Err(error) => self.not_connected(error),
@@ -226,7 +229,7 @@ impl<N: Net, C: WallClock, I: Ids> Session<N, C, I> {
         let url = self.target.url.clone();
         let mut pause = self.pause();
         match &error {
-            ConnectError::Target(_) => return Err(SessionError::Refused { url, source: error }),
+            ConnectError::Target(text) => return Err(SessionError::Target(text.clone())),
             ConnectError::Refused { status, .. } if *status != 503 && *status != 429 => {
                 return Err(SessionError::Refused { url, source: error });
             }

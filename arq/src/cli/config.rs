@@ -1,0 +1,75 @@
+//! `arq config`: checks and renders `arqon.toml`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+use voltron_core::config::{self, Config};
+
+use super::input;
+use crate::failure::{Exit, Failure};
+
+/// Checks and renders arqon.toml, the one configuration file.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Checks a file: every key, its type, its range. Exit code 1 if anything is wrong.
+    Check {
+        /// The file.
+        #[arg(default_value = config::FILE)]
+        file: PathBuf,
+    },
+    /// Prints the configuration, every key with its documentation.
+    Render {
+        /// In which form.
+        #[arg(default_value = "toml")]
+        form: Form,
+        /// The file. Left out: the defaults.
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Form {
+    /// A whole arqon.toml.
+    Toml,
+    /// What the Brain reads: Erlang terms.
+    Brain,
+    /// The table of keys for the manual, in Markdown; independent of FILE.
+    Docs,
+}
+
+pub(super) fn run(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Check { file } => check(&file),
+        Command::Render { form, file } => {
+            let config = file.map_or_else(|| Ok(Config::default()), |file| load(&file))?;
+            let text = match form {
+                Form::Toml => config.render_toml(),
+                Form::Brain => config.render_brain(),
+                Form::Docs => config::render_docs(),
+            };
+            input::bytes(text.as_bytes())?;
+            Ok(Exit::Good)
+        }
+    }
+}
+
+fn check(file: &Path) -> Result<Exit, Failure> {
+    let config = load(file)?;
+    for warning in config.warnings() {
+        input::note(&format!("note: {warning}"));
+    }
+    input::line(&format!("{} is good", file.display()))?;
+    Ok(Exit::Good)
+}
+
+fn load(file: &Path) -> Result<Config, Failure> {
+    let readable = file.is_file();
+    Config::load(file).map_err(|error| {
+        let failure = Failure::new(if readable { Exit::CheckFailed } else { Exit::BadUse }, error.to_string());
+        if readable {
+            failure.help("`arq config render docs` lists every key with its type, unit, default and range.")
+        } else {
+            failure.help("`arq config render > arqon.toml` writes one with every default.")
+        }
+    })
+}
