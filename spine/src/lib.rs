@@ -3,8 +3,12 @@
 //!
 //! One `Spine` value = one connection = one NATS user. Cloning it shares that connection.
 
+pub mod buffer;
 #[cfg(feature = "contract")]
 pub mod contract;
+pub mod jetstream;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod options;
 #[cfg(feature = "server")]
 pub mod server;
@@ -19,6 +23,8 @@ use futures_core::Stream;
 use proto::{Pattern, Subject};
 use tokio::sync::watch;
 
+#[cfg(feature = "nats")]
+pub use nats::NatsSpine;
 pub use options::SpineOptions;
 pub use types::*;
 pub use users::UserSpec;

@@ -11,6 +11,8 @@ pub struct SpineOptions {
     pub name: String,
     /// User and password, if the broker asks.
     pub credentials: Option<(String, String)>,
+    /// Refuse a broker without TLS. Its certificate is checked against the system's roots.
+    pub tls: bool,
     /// Replies to this connection's own requests arrive below this prefix: `_INBOX.w.{node}`, `_INBOX.b.{node}`,
     /// `_INBOX.s.{node}`. Each node may subscribe to its own alone.
     pub inbox_prefix: String,
@@ -31,11 +33,48 @@ impl SpineOptions {
             urls: vec![url.into()],
             name: name.into(),
             credentials: None,
+            tls: false,
             inbox_prefix: inbox_prefix.into(),
             publish_timeout: Duration::from_secs(2),
             ping_interval: Duration::from_secs(2),
             reconnect_max: Duration::from_secs(1),
             logs: 1,
+        }
+    }
+
+    /// Says what is wrong with the options, in words for the operator.
+    pub fn check(&self) -> Result<(), String> {
+        if self.urls.is_empty() {
+            return Err("no URL of a NATS server: give at least one as nats://host:port".into());
+        }
+        for url in &self.urls {
+            let rest = url.strip_prefix("nats://").or_else(|| url.strip_prefix("tls://"));
+            let host = rest.map(|rest| rest.trim_end_matches('/'));
+            let good = host.is_some_and(|host| {
+                let (name, port) = host.rsplit_once(':').unwrap_or((host, "4222"));
+                !name.is_empty() && !host.contains(['/', ' ', '?', '#']) && port.parse::<u16>().is_ok_and(|p| p > 0)
+            });
+            if !good {
+                return Err(format!("{url:?} is not the URL of a NATS server: write nats://host:port"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_checked() {
+        let check = |url: &str| SpineOptions::new(url, "n", "_INBOX.b.n").check();
+        for good in ["nats://127.0.0.1:4222", "nats://localhost", "tls://a.example:4443/", "nats://[::1]:4222"] {
+            check(good).unwrap();
+        }
+        for bad in ["", "localhost:4222", "http://localhost:4222", "nats://", "nats://h:x", "nats://h:0", "nats://h/p"]
+        {
+            assert!(check(bad).unwrap_err().contains("nats://host:port"), "{bad}");
         }
     }
 }

@@ -75,11 +75,13 @@ impl Process {
         let deadline = Instant::now() + limit;
         tokio::select! {
             biased;
-            up = ready.wait_for(|ready| *ready) => if up.is_err() {
-                // Its log ended: it is ending too.
-                let status = process.exited().await;
-                return Err(process.failed(status));
-            },
+            up = async { ready.wait_for(|ready| *ready).await.is_ok() } => {
+                if !up {
+                    // Its log ended: it is ending too.
+                    let status = process.exited().await;
+                    return Err(process.failed(status));
+                }
+            }
             status = process.child.wait() => {
                 let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
                 return Err(process.failed(status));
