@@ -6,9 +6,9 @@ use bytes::Bytes;
 use proto::internal::LogEntry;
 
 /// The most entries kept.
-pub const RING_ENTRIES_MAX: usize = 256;
+const RING_ENTRIES_MAX: usize = 256;
 /// The most bytes of events kept.
-pub const RING_BYTES_MAX: usize = 1 << 20;
+const RING_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Clone, Debug)]
 struct Kept {

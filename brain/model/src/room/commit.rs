@@ -1,0 +1,202 @@
+//! The entry in flight: sending it, and finding out what became of it.
+
+use prost::Message as _;
+use proto::internal::{Kind, LogEntry};
+use proto::v1::{self, envelope::Payload};
+use proto::{Code, MessageId};
+use voltron_core::{mark, mutant};
+
+use super::{Inflight, Phase, Room, Said, Waiting};
+use crate::answers;
+use crate::chain::chain;
+use crate::io::{Effect, Found, Note, Outcome, Why};
+
+impl Room {
+    /// Sends an entry whose effect is in `ahead` already.
+    pub(super) fn append(&mut self, entry: LogEntry, events: Vec<v1::Envelope>, said: Vec<Said>, taken: Vec<Waiting>) {
+        debug_assert!(self.inflight.is_none(), "one entry is in flight at a time");
+        let body: bytes::Bytes = entry.encode_to_vec().into();
+        let chain = chain(&body);
+        let mut inflight = Inflight { entry, events, body, chain, attempts: 0, said, taken };
+        if mutant!(AckBeforeAppend) {
+            for said in std::mem::take(&mut inflight.said) {
+                self.say(said);
+            }
+        }
+        self.inflight = Some(inflight);
+        self.send();
+    }
+
+    /// Sends the entry in flight, for the first time or again: the same bytes, the same expectation.
+    pub(super) fn send(&mut self) {
+        let token = self.ask();
+        let Some(inflight) = self.inflight.as_mut() else { return };
+        inflight.attempts = inflight.attempts.saturating_add(1);
+        if inflight.attempts > 1 {
+            mark!("brain.commit-retried");
+        }
+        self.out.push(Effect::Append { token, expect: inflight.entry.prev, body: inflight.body.clone() });
+        self.phase = Phase::Appending;
+    }
+
+    pub(super) fn on_appended(&mut self, outcome: Outcome) {
+        let Some(inflight) = self.inflight.as_ref() else { return };
+        match outcome {
+            Outcome::Stored(pos) => self.commit(pos, true),
+            Outcome::WrongLast if mutant!(FenceConflictIsSuccess) => {
+                let pos = inflight.entry.prev + 1;
+                self.commit(pos, true);
+            }
+            // A refusal settles the attempt that it answers; an earlier one may still be stored.
+            Outcome::Refused if inflight.attempts == 1 => self.refused(),
+            Outcome::Refused | Outcome::WrongLast | Outcome::Unresolved => {
+                self.note(Note::Unresolved);
+                self.resolve();
+            }
+        }
+    }
+
+    /// Looks for the entry in flight in the log.
+    pub(super) fn resolve(&mut self) {
+        let Some(from) = self.inflight.as_ref().map(|inflight| inflight.entry.prev + 1) else { return };
+        self.phase = Phase::Resolving;
+        let token = self.ask();
+        self.out.push(Effect::Read { token, gen_id: false, snapshots: false, log_from: Some(from) });
+    }
+
+    pub(super) fn on_resolve(&mut self, found: &Found) {
+        let Some(inflight) = self.inflight.as_ref() else { return };
+        let mut tail = self.committed.tail;
+        for (i, message) in found.log.iter().enumerate() {
+            let entry = LogEntry::decode(message.body.clone()).unwrap_or_default();
+            if tail.accepts(&entry).is_err() || entry.kind == Kind::Unknown as i32 {
+                tail.fence = message.pos;
+                self.out.push(Effect::Note(Note::Void { pos: message.pos }));
+                continue;
+            }
+            if entry.entry_id != inflight.entry.entry_id {
+                mark!("brain.commit-resolved-other");
+                return self.fenced();
+            }
+            mark!("brain.commit-resolved-mine");
+            self.commit(message.pos, false);
+            return self.after_mine(&found.log[i + 1..]);
+        }
+        if tail.fence != self.committed.tail.fence {
+            // Void messages took its place: with this expectation it can never be stored. Judged anew.
+            mark!("brain.void-in-the-way");
+            return self.rebuild(tail.fence);
+        }
+        if mutant!(AbsenceIsFailure) {
+            return self.give_up();
+        }
+        // Absence decides nothing: it may be stored yet. The pause grows with each attempt.
+        self.phase = Phase::Appending;
+        self.pause();
+    }
+
+    /// What follows the own entry: void, or the mark of another owner.
+    fn after_mine(&mut self, rest: &[crate::io::StoredMessage]) {
+        for message in rest {
+            if self.committed.entry(message.pos, &message.body).is_ok() {
+                return self.fenced();
+            }
+            self.ahead.tail.fence = message.pos;
+            self.note(Note::Void { pos: message.pos });
+        }
+    }
+
+    /// The entry in flight is stored at `pos`.
+    fn commit(&mut self, pos: u64, acked: bool) {
+        let Some(inflight) = self.inflight.take() else { return };
+        let Inflight { entry, events, body, chain, said, .. } = inflight;
+        self.committed.stored(&entry, &events, pos, chain);
+        self.ahead.tail = self.committed.tail;
+        debug_assert_eq!(
+            (self.ahead.state.bytes(), self.ahead.state.dedupe.len()),
+            (self.committed.state.bytes(), self.committed.state.dedupe.len()),
+            "nothing was judged beyond the entry in flight"
+        );
+        self.ring.push(pos, chain, &entry);
+        self.snap.grew(body.len());
+        self.retry = super::Backoff::default();
+        if acked {
+            self.proof_ms = Some(self.now.mono_ms);
+        }
+        for (envelope, encoded) in events.iter().zip(&entry.envelopes) {
+            if let Some(Payload::Event(event)) = &envelope.payload {
+                self.out.push(Effect::Note(Note::Committed {
+                    epoch: event.epoch,
+                    seq: event.seq,
+                    message_id: MessageId::from_slice(&envelope.message_id),
+                    user: event.user.clone(),
+                    envelope: encoded.clone(),
+                }));
+            }
+        }
+        let events = u32::try_from(events.len()).unwrap_or(u32::MAX);
+        self.note(Note::Head { epoch: entry.epoch, term: entry.term, pos, events });
+        self.phase = Phase::Ready;
+        if entry.kind == Kind::Owned as i32 {
+            return self.recheck();
+        }
+        for said in said {
+            self.say(said);
+        }
+    }
+
+    /// Another owner went on from where this one stood: nothing in flight or waiting was or will be stored by this one.
+    pub(super) fn fenced(&mut self) {
+        mark!("brain.fenced");
+        self.note(Note::Fenced { term: self.committed.tail.term });
+        self.step_down(Why::Fenced, Some(Code::NotApplied));
+    }
+
+    /// The log refused the entry at its first attempt: surely not stored.
+    fn refused(&mut self) {
+        mark!("brain.log-full");
+        let Some(inflight) = self.inflight.take() else { return };
+        if inflight.entry.kind == Kind::Owned as i32 {
+            return self.step_down(Why::Refused, Some(Code::LogFull));
+        }
+        self.ahead = self.committed.clone();
+        for waiting in inflight.taken {
+            self.tell_lost(waiting, Code::LogFull);
+        }
+        self.phase = Phase::Ready;
+        self.pause();
+    }
+
+    /// The commands of the entry in flight are judged again, on a new fence.
+    fn rebuild(&mut self, fence: u64) {
+        let Some(inflight) = self.inflight.take() else { return };
+        self.committed.tail.fence = fence;
+        self.ahead = self.committed.clone();
+        if inflight.entry.kind == Kind::Owned as i32 {
+            return self.load();
+        }
+        for waiting in inflight.taken.into_iter().rev() {
+            self.queue_bytes += waiting.bytes();
+            self.queue.push_front(waiting);
+        }
+        self.phase = Phase::Ready;
+    }
+
+    /// The planted bug: an entry that was not found counts as lost.
+    fn give_up(&mut self) {
+        let Some(inflight) = self.inflight.take() else { return };
+        self.ahead = self.committed.clone();
+        for waiting in inflight.taken {
+            self.tell_lost(waiting, Code::NotApplied);
+        }
+        if inflight.entry.kind == Kind::Owned as i32 {
+            return self.load();
+        }
+        self.phase = Phase::Ready;
+    }
+
+    pub(super) fn refuse_sync(&mut self, reply: proto::Subject, code: Code) {
+        let body = answers::sync_refused(code, &self.committed.tail);
+        self.out.push(Effect::Reply { to: reply, body });
+    }
+}

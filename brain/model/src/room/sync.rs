@@ -1,0 +1,118 @@
+//! A SUB's question: may this user join, and what does a subscriber need to begin: the events it missed, or the state.
+
+use bytes::Bytes;
+use prost::Message as _;
+use proto::{Code, Rights, v1};
+use voltron_core::mark;
+
+use super::{Room, Waiting};
+use crate::answers::{self, SYNC_BYTES_MAX};
+use crate::incoming::SyncAsk;
+use crate::io::Effect;
+use crate::state::LockState;
+
+/// The most events of a `history`.
+const HISTORY_MAX: usize = 256;
+
+/// What the asking Shield's own cursor says of this log.
+enum Cursor {
+    /// Nothing against it.
+    Fits,
+    /// It knows more, or something else, than this log holds.
+    Contradicts,
+}
+
+impl Room {
+    /// Answers every sync that can be answered from the committed state. May find that the epoch must be renewed, or
+    /// that a confirmation is needed; the sync then stays.
+    pub(super) fn answer_syncs(&mut self) {
+        if !self.queue.iter().any(|waiting| matches!(waiting, Waiting::Sync { .. })) {
+            return;
+        }
+        for waiting in std::mem::take(&mut self.queue) {
+            match waiting {
+                Waiting::Sync { reply, ask, confirms } => {
+                    if self.leave(&ask, confirms) {
+                        self.queue_bytes -= 64;
+                        self.answer_sync(reply, &ask);
+                    } else {
+                        self.queue.push_back(Waiting::Sync { reply, ask, confirms });
+                    }
+                }
+                other => self.queue.push_back(other),
+            }
+        }
+    }
+
+    /// False if the Shield's cursor must be looked into first.
+    fn leave(&mut self, ask: &SyncAsk, confirms: u64) -> bool {
+        let Some(cursor) = ask.sync.shield.as_ref().filter(|cursor| cursor.pos > 0) else { return true };
+        if matches!(self.compare(cursor), Cursor::Fits) {
+            return true;
+        }
+        if self.inflight.is_some() {
+            // It may have seen the entry in flight before this owner heard of it.
+            return false;
+        }
+        if self.confirms == confirms {
+            // Not confirmed since it asked: perhaps this owner is the one that is behind.
+            self.proof_ms = None;
+            return false;
+        }
+        mark!("brain.new-epoch");
+        self.renew_above = Some(self.renew_above.unwrap_or(0).max(cursor.epoch));
+        false
+    }
+
+    fn compare(&self, cursor: &v1::Cursor) -> Cursor {
+        let tail = &self.committed.tail;
+        if cursor.epoch < tail.epoch {
+            return Cursor::Fits;
+        }
+        if (cursor.epoch, cursor.term) > (tail.epoch, tail.term) || cursor.pos > tail.pos {
+            return Cursor::Contradicts;
+        }
+        match self.ring.chain_at(cursor.pos) {
+            None => Cursor::Fits,
+            Some(chain) if chain == Some(cursor.chain) => Cursor::Fits,
+            Some(_) => Cursor::Contradicts,
+        }
+    }
+
+    fn answer_sync(&mut self, reply: proto::Subject, ask: &SyncAsk) {
+        let rights = ask.caller.rights;
+        if !rights.has(Rights::SUB) {
+            return self.refuse_sync(reply, Code::PermissionDenied);
+        }
+        if !rights.has(Rights::MOD) && self.committed.state.lock().is_some_and(LockState::bars_join) {
+            return self.refuse_sync(reply, Code::RoomLocked);
+        }
+        let mut answer = answers::sync_head(&self.committed.tail);
+        if !ask.sync.leave_only {
+            if let Some(events) = ask.sync.since.as_ref().and_then(|since| self.replay(since)) {
+                answer.recovered = true;
+                answer.events = events;
+            } else {
+                answer.snapshot = answers::snapshot(&self.key, &self.committed);
+                let used: usize = answer.snapshot.iter().map(Bytes::len).sum();
+                let count = (ask.sync.history as usize).min(HISTORY_MAX);
+                if count > 0 && ask.sync.since.is_none() {
+                    let left = SYNC_BYTES_MAX.saturating_sub(used);
+                    answer.events = self.ring.newest(self.committed.tail.epoch, count, left);
+                }
+            }
+        }
+        self.out.push(Effect::Reply { to: reply, body: answer.encode_to_vec().into() });
+    }
+
+    /// Every event after `since`, or none at all: a client never gets a part of what it missed.
+    fn replay(&self, since: &v1::Head) -> Option<Vec<Bytes>> {
+        let tail = &self.committed.tail;
+        if since.epoch != tail.epoch || since.seq > tail.seq {
+            return None;
+        }
+        let events = self.ring.after(tail.epoch, since.seq)?;
+        let bytes: usize = events.iter().map(|event| event.len() + 8).sum();
+        (bytes <= SYNC_BYTES_MAX).then_some(events)
+    }
+}
