@@ -69,7 +69,8 @@ impl Dedupe {
         if let Some(seen) = known.and_then(|user| user.seen.iter().find(|seen| seen.id == *id)) {
             return Verdict::Repeat(*seen);
         }
-        if timestamp < at.saturating_sub(WINDOW_MS) || known.and_then(|user| user.floor).is_some_and(|f| timestamp <= f) {
+        if timestamp < at.saturating_sub(WINDOW_MS) || known.and_then(|user| user.floor).is_some_and(|f| timestamp <= f)
+        {
             return Verdict::Expired;
         }
         // A user at its own limit makes room by its own eviction; the bytes then change by a few at most.

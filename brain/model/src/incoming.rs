@@ -76,8 +76,11 @@ pub struct Unreadable {
 
 /// Checks and decodes one message. `body` is shared, not copied, by what the command keeps of it.
 pub fn read(body: &Bytes) -> Result<Incoming, Unreadable> {
-    let view = EnvelopeView::forwarded(body)
-        .map_err(|error| Unreadable { code: error.code, detail: error.detail, message_id: error.message_id })?;
+    let view = EnvelopeView::forwarded(body).map_err(|error| Unreadable {
+        code: error.code,
+        detail: error.detail,
+        message_id: error.message_id,
+    })?;
     let message_id = MessageId::from_slice(view.message_id);
     let refuse = |code, detail| Unreadable { code, detail, message_id };
     let sender = view.sender.ok_or(refuse(Code::MissingField, "no sender: only Shields write here"))?;

@@ -115,8 +115,7 @@ impl State {
         match &event.body {
             Some(Body::KeySet(set)) => {
                 let ttl_ms = if set.expires_at > 0 { duration(set.expires_at, event.at) } else { 0 };
-                let slot =
-                    Slot { value: set.value.clone(), ver: set.ver, expires_at: set.expires_at.max(0), ttl_ms };
+                let slot = Slot { value: set.value.clone(), ver: set.ver, expires_at: set.expires_at.max(0), ttl_ms };
                 self.insert(set.key.clone(), slot);
             }
             Some(Body::KeyDeleted(deleted)) => self.remove(&deleted.key),
@@ -250,12 +249,7 @@ fn key_set((key, slot): (&String, &Slot)) -> v1::KeySet {
 }
 
 fn locked(lock: &LockState) -> v1::Locked {
-    v1::Locked {
-        mode: lock.mode.into(),
-        reason: lock.reason.clone(),
-        until: lock.until,
-        user: lock.user.clone(),
-    }
+    v1::Locked { mode: lock.mode.into(), reason: lock.reason.clone(), until: lock.until, user: lock.user.clone() }
 }
 
 fn lock_of(locked: &v1::Locked, ttl_ms: u64) -> LockState {

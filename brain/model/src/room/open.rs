@@ -8,8 +8,8 @@
 //! 5. Subscribe to `in.…`; then answer who asked.
 
 use prost::Message as _;
-use proto::{Code, Subject};
 use proto::internal::{Kind, LogEntry, Owned, RoomSnapshot};
+use proto::{Code, Subject};
 use voltron_core::mark;
 
 use super::{CLOCK_BEHIND_MS, Phase, Room};

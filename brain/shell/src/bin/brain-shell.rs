@@ -1,1 +1,117 @@
-fn main() {}
+//! `brain-shell --config arqon.toml [--node NAME] [--json]`: one Brain node on NATS. Prints one line when it runs; SIGTERM
+//! and SIGINT end it gracefully.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use brain_shell::{BrainParts, run};
+use clap::Parser;
+use proto::NodeId;
+use spine::{NatsSpine, SpineOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use voltron_core::config::Config;
+use voltron_core::metrics::Metrics;
+use voltron_core::{OsIds, SystemClock};
+
+/// Rooms on NATS: owns rooms, stores their events, answers Shields.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, default_value = "arqon.toml")]
+    config: PathBuf,
+    /// This node's name: unique among the Brains, the same again after a restart.
+    #[arg(long, default_value = "brain-1")]
+    node: NodeId,
+    /// Print the ready line as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match start(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, error)) => {
+            eprintln!("brain-shell: {error}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+type Failure = (u8, Box<dyn std::error::Error>);
+
+async fn start(arguments: Arguments) -> Result<(), Failure> {
+    let config = Config::load(&arguments.config).map_err(|error| (2, error.into()))?;
+    let _telemetry =
+        voltron_core::telemetry::init(&config.log, arguments.node.as_str()).map_err(|error| (2, error.into()))?;
+    let mut terminated = signal(SignalKind::terminate()).map_err(|error| (1, error.into()))?;
+    let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| (1, error.into()))?;
+
+    let brain = &config.brain;
+    let node = &arguments.node;
+    let writer = connect(
+        &config,
+        &format!("{node}/writer"),
+        &format!("_INBOX.w.{node}"),
+        &brain.writer_user,
+        &brain.writer_password_file,
+    )
+    .map_err(|error| (2, error))?;
+    let speaker = connect(
+        &config,
+        &format!("{node}/speaker"),
+        &format!("_INBOX.b.{node}"),
+        &brain.speaker_user,
+        &brain.speaker_password_file,
+    )
+    .map_err(|error| (2, error))?;
+    if arguments.json {
+        println!(r#"{{"ready":true,"node":"{node}"}}"#);
+    } else {
+        println!("brain-shell {node} runs on {}", config.nats.urls.join(", "));
+    }
+    let parts = BrainParts {
+        node: arguments.node,
+        writer: NatsSpine::connect(writer),
+        speaker: NatsSpine::connect(speaker),
+        clock: SystemClock,
+        ids: OsIds,
+        config,
+        metrics: Metrics::new(),
+    };
+    let stop = async move {
+        tokio::select! {
+            biased;
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+    };
+    run(parts, stop).await.map_err(|error| (3, error.into()))
+}
+
+fn connect(
+    config: &Config,
+    name: &str,
+    inbox: &str,
+    user: &Option<String>,
+    password_file: &Option<String>,
+) -> Result<SpineOptions, Box<dyn std::error::Error>> {
+    let credentials = match (user, password_file) {
+        (Some(user), Some(file)) => {
+            let password = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+            Some((user.clone(), password.trim().to_owned()))
+        }
+        _ => None,
+    };
+    Ok(SpineOptions {
+        urls: config.nats.urls.clone(),
+        credentials,
+        publish_timeout: Duration::from_millis(config.nats.publish_timeout_ms),
+        ping_interval: Duration::from_millis(config.nats.ping_interval_ms),
+        logs: config.nats.logs,
+        ..SpineOptions::new("", name, inbox)
+    })
+}

@@ -1,0 +1,145 @@
+//! The model's effects as Spine calls. Every call ends: the Spine has its own deadlines.
+
+use brain_model::{Effect, Found, Input, Outcome, StoredMessage};
+use bytes::Bytes;
+use proto::subject::{partition, stream_index};
+use proto::{Pattern, RoomKey, Subject};
+use spine::{AppendError, ReadError, Spine, StreamSeq, StreamSpec, Unresolved, Via};
+
+/// The most messages that wait between a room's subscription and its core.
+const ROOM_BUFFER: usize = 1024;
+/// The most log entries of one read.
+const READ_MAX: u32 = 256;
+/// JetStream: there is no such stream.
+const STREAM_NOT_FOUND: u32 = 10059;
+
+/// A room's subjects, made once.
+#[derive(Clone, Debug)]
+pub(crate) struct Subjects {
+    input: Subject,
+    pub(crate) output: Subject,
+    log: Subject,
+    snapshot: Subject,
+    generation: Subject,
+    generation_spec: StreamSpec,
+}
+
+impl Subjects {
+    pub(crate) fn new(room: &RoomKey, logs: u32, replicas: usize) -> Self {
+        let index = stream_index(partition(room), logs);
+        Self {
+            input: Subject::input(room),
+            output: Subject::output(room),
+            log: Subject::log(room),
+            snapshot: Subject::snapshot(room),
+            generation: Subject::generation(index),
+            generation_spec: StreamSpec::generation(index, replicas),
+        }
+    }
+}
+
+/// How a call ended.
+pub(crate) enum Done<Sub> {
+    /// With this to tell the core.
+    Input(Input),
+    /// With a subscription, and that to tell.
+    Subscribed(Sub, Input),
+    /// With nothing to tell.
+    Nothing,
+}
+
+/// Performs one call. `draw` is a fresh random number, in case a generation must be written.
+pub(crate) async fn perform<S: Spine>(
+    writer: S,
+    speaker: S,
+    subjects: Subjects,
+    draw: u64,
+    call: Effect,
+) -> Done<S::Sub> {
+    match call {
+        Effect::Read { token, gen_id, snapshots, log_from } => {
+            let found = read(&writer, &subjects, gen_id, snapshots, log_from).await;
+            let found = found.inspect_err(|error| tracing::debug!(%error, log = %subjects.log, "read failed")).ok();
+            Done::Input(Input::Read { token, draw, found })
+        }
+        Effect::WriteGen { token, value } => {
+            let body = Bytes::copy_from_slice(&value.to_le_bytes());
+            if let Err(AppendError::Refused { .. }) = writer.append(&subjects.generation, StreamSeq::NONE, body).await {
+                // Most likely the stream went with the memory of a restarted broker.
+                let _ = writer.ensure(&subjects.generation_spec).await;
+            }
+            Done::Input(Input::GenWritten { token })
+        }
+        Effect::Append { token, expect, body } => {
+            let outcome = outcome(writer.append(&subjects.log, StreamSeq(expect), body).await);
+            Done::Input(Input::Appended { token, outcome })
+        }
+        Effect::WriteSnapshot { token, expect, body } => {
+            let outcome = outcome(writer.append(&subjects.snapshot, StreamSeq(expect), body).await);
+            Done::Input(Input::SnapshotWritten { token, outcome })
+        }
+        Effect::Trim { keep } => {
+            if let Err(error) = writer.purge_below(&subjects.log, StreamSeq(keep)).await {
+                tracing::debug!(%error, log = %subjects.log, "trim failed; the next snapshot tries again");
+            }
+            Done::Nothing
+        }
+        Effect::Subscribe { token } => {
+            match speaker.subscribe(&Pattern::exact(&subjects.input), None, ROOM_BUFFER).await {
+                Ok(sub) => Done::Subscribed(sub, Input::Subscribed { token, ok: true }),
+                Err(error) => {
+                    tracing::debug!(%error, input = %subjects.input, "subscribe failed");
+                    Done::Input(Input::Subscribed { token, ok: false })
+                }
+            }
+        }
+        Effect::Reply { .. } | Effect::Live { .. } | Effect::StepDown(_) | Effect::Note(_) => Done::Nothing,
+    }
+}
+
+fn outcome(result: Result<StreamSeq, AppendError>) -> Outcome {
+    match result {
+        Ok(seq) => Outcome::Stored(seq.0),
+        Err(AppendError::Unresolved(Unresolved::WrongLast)) => Outcome::WrongLast,
+        Err(AppendError::Unresolved(_)) => Outcome::Unresolved,
+        Err(AppendError::Refused { code, text }) => {
+            tracing::warn!(code, text, "an append was refused");
+            Outcome::Refused
+        }
+    }
+}
+
+async fn read<S: Spine>(
+    writer: &S,
+    subjects: &Subjects,
+    gen_id: bool,
+    snapshots: bool,
+    log_from: Option<u64>,
+) -> Result<Found, ReadError> {
+    let mut found = Found::default();
+    if gen_id {
+        found.gen_id = match writer.last(&subjects.generation, Via::Leader).await {
+            Ok(stored) => stored.and_then(|stored| Some(u64::from_le_bytes(stored.body.as_ref().try_into().ok()?))),
+            // Gone with the memory of a restarted broker: made again, so that a generation can be written.
+            Err(ReadError::NoStream | ReadError::Refused { code: STREAM_NOT_FOUND, .. }) => {
+                let _ = writer.ensure(&subjects.generation_spec).await;
+                None
+            }
+            Err(error) => return Err(error),
+        };
+    }
+    if snapshots {
+        let batch = writer.read(&subjects.snapshot, StreamSeq(1), 2, Via::Leader).await?;
+        found.snapshots = messages(batch.entries);
+    }
+    if let Some(from) = log_from {
+        let batch = writer.read(&subjects.log, StreamSeq(from.max(1)), READ_MAX, Via::Leader).await?;
+        found.log = messages(batch.entries);
+        found.more = batch.more;
+    }
+    Ok(found)
+}
+
+fn messages(stored: Vec<spine::Stored>) -> Vec<StoredMessage> {
+    stored.into_iter().map(|stored| StoredMessage { pos: stored.seq.0, body: stored.body }).collect()
+}
