@@ -240,7 +240,7 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
     fn heard(&mut self, delivery: Delivery) {
         let Delivery::Msg(message) = delivery else { return };
         let Ok(beat) = Heartbeat::decode(message.body) else { return };
-        if self.peers.heard(&beat) && beat.incarnation == self.context.incarnation {
+        if self.peers.heard(&beat, Instant::now()) && beat.incarnation == self.context.incarnation {
             self.rounds += 1;
         }
     }
@@ -262,7 +262,7 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
         if self.placing.len() >= PLACING_MAX {
             return;
         }
-        let mut living = self.peers.living();
+        let mut living = self.peers.living(Instant::now());
         if self.away.contains_key(&room) {
             living.retain(|one| one.node != self.context.node);
         }

@@ -39,23 +39,24 @@ impl Peers {
     }
 
     /// A heartbeat arrived; false if it is no Brain's.
-    pub(crate) fn heard(&mut self, beat: &Heartbeat) -> bool {
+    pub(crate) fn heard(&mut self, beat: &Heartbeat, now: Instant) -> bool {
         let Ok(node) = NodeId::parse(&beat.node) else { return false };
         if beat.kind != KIND_BRAIN {
             return false;
         }
         let down_after = self.down_after;
-        self.known.retain(|_, peer| peer.heard.elapsed() <= down_after * 10);
+        self.known.retain(|_, peer| now.duration_since(peer.heard) <= down_after * 10);
         if self.known.len() < PEERS_MAX || self.known.contains_key(&node) {
-            let peer = Peer { incarnation: beat.incarnation, heard: Instant::now(), draining: beat.draining };
+            let peer = Peer { incarnation: beat.incarnation, heard: now, draining: beat.draining };
             self.known.insert(node, peer);
         }
         true
     }
 
     /// Who lives and takes rooms, ascending by name.
-    pub(crate) fn living(&self) -> Vec<Living> {
-        let living = self.known.iter().filter(|(_, peer)| peer.heard.elapsed() <= self.down_after && !peer.draining);
+    pub(crate) fn living(&self, now: Instant) -> Vec<Living> {
+        let living =
+            self.known.iter().filter(|(_, peer)| now.duration_since(peer.heard) <= self.down_after && !peer.draining);
         living.map(|(node, peer)| Living { node: node.clone(), incarnation: peer.incarnation }).collect()
     }
 }
@@ -93,17 +94,17 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_or_draining_node_takes_no_rooms() {
+    #[test]
+    fn a_silent_or_draining_node_takes_no_rooms() {
+        let now = Instant::now();
         let mut peers = Peers::new(Duration::from_secs(3));
         let beat =
             |node: &str, draining| Heartbeat { node: node.into(), kind: KIND_BRAIN, draining, ..Heartbeat::default() };
-        assert!(peers.heard(&beat("brain-1", false)));
-        assert!(peers.heard(&beat("brain-2", true)));
-        assert!(!peers.heard(&Heartbeat { kind: 1, ..beat("shield-1", false) }));
-        assert!(!peers.heard(&beat("no.node", false)));
-        assert_eq!(peers.living().len(), 1);
-        tokio::time::advance(Duration::from_secs(4)).await;
-        assert!(peers.living().is_empty());
+        assert!(peers.heard(&beat("brain-1", false), now));
+        assert!(peers.heard(&beat("brain-2", true), now));
+        assert!(!peers.heard(&Heartbeat { kind: 1, ..beat("shield-1", false) }, now));
+        assert!(!peers.heard(&beat("no.node", false), now));
+        assert_eq!(peers.living(now).len(), 1);
+        assert!(peers.living(now + Duration::from_secs(4)).is_empty());
     }
 }
