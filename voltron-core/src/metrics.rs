@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Names follow Prometheus: base units in the name (`_seconds`, `_bytes`), counters shown with `_total` (added here, so
-//! never written by the caller). [`Metrics::offences`] checks them.
+//! never written by the caller). In builds with debug assertions a name that breaks this does not register, so every test
+//! that builds a part's metrics checks them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,8 +41,7 @@ pub struct Metrics {
 #[derive(Default)]
 struct Inner {
     registry: Registry,
-    /// Name to kind and help.
-    names: BTreeMap<String, (Kind, String)>,
+    names: BTreeMap<String, Kind>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,8 @@ impl Metrics {
     /// Registers any metric of `prometheus_client`. `name` without `_total`, `help` as a sentence without its full stop.
     ///
     /// # Panics
-    /// If the name is taken: two owners of one name is a programming error.
+    /// If the name is taken: two owners of one name is a programming error. With debug assertions also if the name or the
+    /// help breaks the conventions.
     pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
         self.add(Kind::Other, name, help, metric);
     }
@@ -105,16 +106,10 @@ impl Metrics {
         out
     }
 
-    /// Names that break Prometheus' conventions, each with the reason; empty when all is well.
-    pub fn offences(&self) -> Vec<String> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.names.iter().flat_map(|(name, (kind, help))| offences(*kind, name, help)).collect()
-    }
-
     /// Every registered name as a scrape shows it, without a histogram's suffixes. Sorted.
     pub fn names(&self) -> Vec<String> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let shown = |(name, (kind, _)): (&String, &(Kind, String))| match kind {
+        let shown = |(name, kind): (&String, &Kind)| match kind {
             Kind::Counter => format!("{name}_total"),
             Kind::Other => name.clone(),
         };
@@ -127,8 +122,9 @@ impl Metrics {
     }
 
     fn add(&self, kind: Kind, name: &str, help: &str, metric: impl Metric) {
+        debug_assert_eq!(offences(kind, name, help), Vec::<String>::new());
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = inner.names.insert(name.to_owned(), (kind, help.to_owned()));
+        let taken = inner.names.insert(name.to_owned(), kind);
         assert!(taken.is_none(), "the metric {name} is registered twice");
         inner.registry.register(name, help, metric);
     }
@@ -189,21 +185,29 @@ mod tests {
         assert!(text.contains("# HELP b_open Open ones.\n"), "{text}");
         assert!(text.contains("c_duration_seconds_bucket{le=\"0.005\"} 1\n"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
-        assert_eq!(metrics.offences(), Vec::<String>::new());
         assert_eq!(metrics.names(), ["a_ops_total", "b_open", "c_duration_seconds"]);
     }
 
     #[test]
     fn bad_names_are_named() {
-        let metrics = Metrics::new();
-        metrics.counter("a_total", "Ends twice");
-        metrics.gauge("queue_lag_ms", "Wrong unit");
-        metrics.gauge("Upper", "Ends with a full stop.");
-        let offences = metrics.offences().join("\n");
-        for part in ["a_total: _total is added", "queue_lag_ms: use the base unit _seconds", "Upper: a name is lower"] {
-            assert!(offences.contains(part), "{part} is missing in:\n{offences}");
+        for (kind, name, help, offence) in [
+            (Kind::Counter, "a_total", "Ends twice", "_total is added"),
+            (Kind::Other, "queue_wait_ms", "Wrong unit", "use the base unit _seconds"),
+            (Kind::Other, "convergence_lag", "No unit", "a duration ends in _seconds"),
+            (Kind::Other, "Upper", "Not lower case", "a name is lower case"),
+            (Kind::Other, "a", "Ends with a full stop.", "help is a sentence"),
+            (Kind::Other, "a", "", "help is a sentence"),
+        ] {
+            let found = offences(kind, name, help);
+            assert!(found.len() == 1 && found[0].contains(offence), "{name}: {found:?}");
         }
-        assert!(offences.contains("Upper: help is a sentence"), "{offences}");
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "use the base unit _bytes")]
+    fn a_bad_name_does_not_register() {
+        Metrics::new().gauge("queue_kib", "Bytes that wait");
     }
 
     #[test]

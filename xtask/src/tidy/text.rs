@@ -80,7 +80,8 @@ fn rust(file: &File) -> Vec<Finding> {
     if !file.text.starts_with("//! ") {
         found.push(Finding::error(&file.path, "the first line says what the file is for: `//! …`"));
     }
-    if file.path.ends_with("/mod.rs") {
+    // Cargo itself asks for tests/NAME/mod.rs: another file there would be a test of its own.
+    if file.path.ends_with("/mod.rs") && !file.path.contains("/tests/") {
         found.push(Finding::error(&file.path, "a module lies in foo.rs and foo/, not in foo/mod.rs"));
     }
     found.extend(selects(file));
@@ -176,6 +177,7 @@ mod tests {
         finds("a.rs", &format!("//! A.\n{}", "\n".repeat(LINES_MAX)), "split it");
         finds("a.rs", &format!("//! A.\n{}", "\n".repeat(LINES_WARN)), "mostly at most");
         finds("a/mod.rs", "//! A.\n", "foo.rs and foo/");
+        assert_eq!(found("a/tests/common/mod.rs", "//! A.\n"), [""; 0]);
         finds("a/src/a.rs", "//! A.\nstd::env::var(\"A\");\n", "arqon.toml");
         assert_eq!(found("xtask/src/a.rs", "//! A.\nstd::env::var(\"A\");\n"), [""; 0]);
     }
