@@ -1,5 +1,7 @@
 //! Tests of the contract in one binary: each module holds one part of it to what its documents promise.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests stand outside of #[test] functions")]
+
 mod frames;
 mod ids;
 mod json;
