@@ -1,0 +1,301 @@
+//! What waits to be written to one connection. Bounded in bytes and messages: under pressure ephemeral events go first,
+//! then the connection is closed with 4102, so one slow reader never holds up a room.
+//!
+//! Replays and snapshots (`bulk`) are not counted: a client that has just come back is not a slow one. They share
+//! their buffers with other readers, and a connection starts no further SUB while [`Outbox::bulk`] is above 256 KiB.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Waker;
+
+use bytes::Bytes;
+use proto::Code;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+/// One message to write.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Frame {
+    /// A binary WebSocket message.
+    Binary(Bytes),
+    /// A text WebSocket message.
+    Text(Utf8Bytes),
+}
+
+impl Frame {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Binary(bytes) => bytes.len(),
+            Self::Text(text) => text.len(),
+        }
+    }
+}
+
+/// How a message counts under pressure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Answers and events: never dropped; too many of them close the connection.
+    Firm,
+    /// Ephemeral events: dropped first.
+    Ephemeral,
+    /// Parts of a replay or snapshot: not counted.
+    Bulk,
+}
+
+/// One subscription of one connection. Once cancelled, no event of it is written any more, queued ones included.
+#[derive(Debug, Default)]
+pub(crate) struct Ticket {
+    cancelled: AtomicBool,
+}
+
+impl Ticket {
+    pub(crate) fn cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+}
+
+/// Why and how a connection ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// The close code.
+    pub(crate) code: Code,
+    /// The close frame's text, at most 123 bytes.
+    pub(crate) reason: String,
+    /// Write what is queued first.
+    pub(crate) flush: bool,
+}
+
+/// What became of a pushed message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    Queued,
+    /// An ephemeral event under pressure, or an event of a cancelled ticket.
+    Dropped,
+    /// The connection is ending.
+    Ended,
+}
+
+struct Item {
+    frame: Frame,
+    class: Class,
+    ticket: Option<Arc<Ticket>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    queue: VecDeque<Item>,
+    counted_bytes: usize,
+    counted: usize,
+    bulk_bytes: usize,
+    waker: Option<Waker>,
+    ending: Option<Ending>,
+    gone: bool,
+}
+
+/// The queue of one connection.
+pub(crate) struct Outbox {
+    inner: Mutex<Inner>,
+    bytes_max: usize,
+    messages_max: usize,
+}
+
+impl Outbox {
+    pub(crate) fn new(bytes_max: usize, messages_max: usize) -> Self {
+        Self { inner: Mutex::default(), bytes_max, messages_max }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// An answer or a notice.
+    pub(crate) fn push(&self, frame: Frame) -> Pushed {
+        self.put(frame, Class::Firm, None)
+    }
+
+    /// An event of a subscription.
+    pub(crate) fn push_event(&self, frame: Frame, class: Class, ticket: &Arc<Ticket>) -> Pushed {
+        self.put(frame, class, Some(ticket))
+    }
+
+    fn put(&self, frame: Frame, class: Class, ticket: Option<&Arc<Ticket>>) -> Pushed {
+        let mut inner = self.lock();
+        if inner.gone || inner.ending.is_some() {
+            return Pushed::Ended;
+        }
+        if ticket.is_some_and(|ticket| ticket.cancelled()) {
+            return Pushed::Dropped;
+        }
+        if class == Class::Bulk {
+            inner.bulk_bytes += frame.len();
+        } else {
+            if inner.counted_bytes + frame.len() > self.bytes_max || inner.counted >= self.messages_max {
+                if class == Class::Ephemeral {
+                    return Pushed::Dropped;
+                }
+                inner.drop_ephemeral();
+            }
+            if inner.counted_bytes + frame.len() > self.bytes_max || inner.counted >= self.messages_max {
+                inner.ending = Some(Ending {
+                    code: Code::CloseSlowConsumer,
+                    reason: Code::CloseSlowConsumer.message().into(),
+                    flush: false,
+                });
+                inner.wake();
+                return Pushed::Ended;
+            }
+            inner.counted_bytes += frame.len();
+            inner.counted += 1;
+        }
+        inner.queue.push_back(Item { frame, class, ticket: ticket.cloned() });
+        inner.wake();
+        Pushed::Queued
+    }
+
+    /// The next message to write.
+    pub(crate) fn pop(&self) -> Option<Frame> {
+        let mut inner = self.lock();
+        let item = inner.queue.pop_front()?;
+        inner.uncount(&item);
+        Some(item.frame)
+    }
+
+    /// Ends a subscription: events of it that still wait are discarded, later ones refused.
+    pub(crate) fn cancel(&self, ticket: &Arc<Ticket>) {
+        let mut inner = self.lock();
+        ticket.cancelled.store(true, Ordering::Release);
+        inner.discard(|item| item.ticket.as_ref().is_some_and(|other| Arc::ptr_eq(other, ticket)));
+    }
+
+    /// Ends the connection. The first reason stands.
+    pub(crate) fn end(&self, code: Code, reason: impl Into<String>, flush: bool) {
+        let mut inner = self.lock();
+        if inner.ending.is_none() && !inner.gone {
+            inner.ending = Some(Ending { code, reason: reason.into(), flush });
+            inner.wake();
+        }
+    }
+
+    /// Why the connection must end, if it must.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.lock().ending.clone()
+    }
+
+    /// The connection is gone: nothing is taken any more.
+    pub(crate) fn gone(&self) {
+        let mut inner = self.lock();
+        inner.gone = true;
+        inner.queue = VecDeque::new();
+        inner.waker = None;
+    }
+
+    /// Whom to wake when there is something to write or the connection must end.
+    pub(crate) fn register(&self, waker: &Waker) {
+        let mut inner = self.lock();
+        match &mut inner.waker {
+            Some(known) if known.will_wake(waker) => {}
+            slot => *slot = Some(waker.clone()),
+        }
+    }
+
+    /// Bytes and messages that count against the limits.
+    #[cfg(test)]
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.counted_bytes, inner.counted)
+    }
+
+    /// Bytes of replays and snapshots that wait.
+    pub(crate) fn bulk(&self) -> usize {
+        self.lock().bulk_bytes
+    }
+}
+
+impl Inner {
+    fn wake(&mut self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn uncount(&mut self, item: &Item) {
+        if item.class == Class::Bulk {
+            self.bulk_bytes -= item.frame.len();
+        } else {
+            self.counted_bytes -= item.frame.len();
+            self.counted -= 1;
+        }
+    }
+
+    fn drop_ephemeral(&mut self) {
+        self.discard(|item| item.class == Class::Ephemeral);
+    }
+
+    fn discard(&mut self, which: impl Fn(&Item) -> bool) {
+        let mut kept = VecDeque::with_capacity(self.queue.len());
+        while let Some(item) = self.queue.pop_front() {
+            if which(&item) {
+                self.uncount(&item);
+            } else {
+                kept.push_back(item);
+            }
+        }
+        self.queue = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(len: usize) -> Frame {
+        Frame::Binary(Bytes::from(vec![0; len]))
+    }
+
+    #[test]
+    fn pressure_drops_ephemeral_then_closes() {
+        let outbox = Outbox::new(100, 10);
+        let ticket = Arc::new(Ticket::default());
+        assert_eq!(outbox.push_event(frame(60), Class::Ephemeral, &ticket), Pushed::Queued);
+        assert_eq!(outbox.push_event(frame(50), Class::Ephemeral, &ticket), Pushed::Dropped);
+        assert_eq!(outbox.push_event(frame(50), Class::Firm, &ticket), Pushed::Queued, "in the place of the ephemeral");
+        assert_eq!(outbox.depth(), (50, 1));
+        assert_eq!(outbox.push_event(frame(51), Class::Firm, &ticket), Pushed::Ended);
+        assert_eq!(outbox.ending().map(|ending| ending.code), Some(Code::CloseSlowConsumer));
+        assert_eq!(outbox.push(frame(1)), Pushed::Ended);
+    }
+
+    #[test]
+    fn messages_are_bounded_too() {
+        let outbox = Outbox::new(100, 2);
+        assert_eq!(outbox.push(frame(1)), Pushed::Queued);
+        assert_eq!(outbox.push(frame(1)), Pushed::Queued);
+        assert_eq!(outbox.push(frame(1)), Pushed::Ended);
+    }
+
+    #[test]
+    fn bulk_is_never_slow() {
+        let outbox = Outbox::new(100, 2);
+        let ticket = Arc::new(Ticket::default());
+        for _ in 0..10 {
+            assert_eq!(outbox.push_event(frame(100), Class::Bulk, &ticket), Pushed::Queued);
+        }
+        assert_eq!((outbox.bulk(), outbox.depth()), (1000, (0, 0)));
+        while outbox.pop().is_some() {}
+        assert_eq!(outbox.bulk(), 0);
+    }
+
+    #[test]
+    fn cancelled_ticket_leaves_nothing_behind() {
+        let outbox = Outbox::new(1000, 100);
+        let (one, two) = (Arc::new(Ticket::default()), Arc::new(Ticket::default()));
+        outbox.push_event(frame(1), Class::Firm, &one);
+        outbox.push_event(frame(2), Class::Firm, &two);
+        outbox.push_event(frame(3), Class::Bulk, &one);
+        outbox.cancel(&one);
+        assert_eq!(outbox.push_event(frame(4), Class::Firm, &one), Pushed::Dropped);
+        assert_eq!(outbox.pop(), Some(frame(2)));
+        assert_eq!(outbox.pop(), None);
+        assert_eq!((outbox.bulk(), outbox.depth()), (0, (0, 0)));
+    }
+}
