@@ -11,6 +11,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 use proto::Code;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// One message to write.
@@ -20,6 +21,8 @@ pub(crate) enum Frame {
     Binary(Bytes),
     /// A text WebSocket message.
     Text(Utf8Bytes),
+    /// A WebSocket ping.
+    Ping,
 }
 
 impl Frame {
@@ -27,6 +30,7 @@ impl Frame {
         match self {
             Self::Binary(bytes) => bytes.len(),
             Self::Text(text) => text.len(),
+            Self::Ping => 0,
         }
     }
 }
@@ -63,6 +67,8 @@ pub(crate) struct Ending {
     pub(crate) reason: String,
     /// Write what is queued first.
     pub(crate) flush: bool,
+    /// When it was decided.
+    pub(crate) since: Instant,
 }
 
 /// What became of a pushed message.
@@ -140,6 +146,7 @@ impl Outbox {
                     code: Code::CloseSlowConsumer,
                     reason: Code::CloseSlowConsumer.message().into(),
                     flush: false,
+                    since: Instant::now(),
                 });
                 inner.wake();
                 return Pushed::Ended;
@@ -171,7 +178,7 @@ impl Outbox {
     pub(crate) fn end(&self, code: Code, reason: impl Into<String>, flush: bool) {
         let mut inner = self.lock();
         if inner.ending.is_none() && !inner.gone {
-            inner.ending = Some(Ending { code, reason: reason.into(), flush });
+            inner.ending = Some(Ending { code, reason: reason.into(), flush, since: Instant::now() });
             inner.wake();
         }
     }
@@ -199,7 +206,6 @@ impl Outbox {
     }
 
     /// Bytes and messages that count against the limits.
-    #[cfg(test)]
     pub(crate) fn depth(&self) -> (usize, usize) {
         let inner = self.lock();
         (inner.counted_bytes, inner.counted)

@@ -1,0 +1,195 @@
+//! From a published command to its answer. Each Shield owns 4,096 reply subjects, built once, under one wildcard
+//! subscription; a command in flight holds one [`table`] slot. What was answered 503 waits in the room's [`stall`] and
+//! is repeated, byte for byte, until somebody serves the room; 2 s in all, then Ack 6000.
+//!
+//! What the Shield itself asks (sync, get, open) does not carry a message id to match by, so each such [`Replies::call`]
+//! has a reply subject of its own that is never used again.
+
+mod ack;
+mod call;
+mod stall;
+mod table;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use proto::{Code, NodeId, Pattern, Subject};
+use spine::{Delivery, Message, PublishError, Spine};
+use tokio::time::Instant;
+use voltron_core::mark;
+use voltron_core::trace::{self, Hash16, Record};
+
+use crate::health::Health;
+use crate::meters::Meters;
+
+pub(crate) use ack::Answer;
+pub(crate) use call::CallError;
+pub(crate) use stall::OpenOutcome;
+pub(crate) use table::{Form, Pending};
+use table::{Answered, Submitted, Table};
+
+/// How many commands of one Shield may wait for their answer.
+pub(crate) const SLOTS: u16 = 4096;
+/// Answers that may wait for the dispatcher.
+const INBOX_CAPACITY: usize = 16_384;
+/// How often deadlines are looked at.
+const SWEEP: Duration = Duration::from_millis(50);
+
+/// Everything in flight between this Shield and the Brains.
+pub(crate) struct Replies<S> {
+    spine: S,
+    slots: Vec<Subject>,
+    node: NodeId,
+    table: Mutex<Table>,
+    calls: call::Calls,
+    answer_timeout: Duration,
+    health: Arc<Health>,
+    meters: Meters,
+    order: AtomicU64,
+}
+
+impl<S: Spine> Replies<S> {
+    /// `incarnation` keeps the subjects of [`Replies::call`] apart from those of an earlier process of this name.
+    pub(crate) fn new(
+        spine: S,
+        node: NodeId,
+        incarnation: u64,
+        answer_timeout: Duration,
+        health: Arc<Health>,
+        meters: Meters,
+    ) -> Self {
+        Self {
+            spine,
+            slots: (0..SLOTS).map(|slot| Subject::reply_slot(&node, slot)).collect(),
+            calls: call::Calls::new(&node, incarnation),
+            node,
+            table: Mutex::new(Table::new(SLOTS)),
+            answer_timeout,
+            health,
+            meters,
+            order: AtomicU64::new(0),
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// The place of the next command in the order of arrival.
+    pub(crate) fn next_order(&self) -> u64 {
+        self.order.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Sends a command on its way. Whatever becomes of it, the connection gets at most one answer, through its outbox.
+    pub(crate) async fn submit(self: &Arc<Self>, pending: Pending) {
+        if !self.health.serving() {
+            return self.answer(&pending, &Answer::of(Code::Unavailable));
+        }
+        let submitted = self.table().submit(pending, Instant::now() + self.answer_timeout);
+        match submitted {
+            Submitted::Publish { slot, subject, body } => self.publish(slot, subject, body).await,
+            Submitted::Waits => {}
+            Submitted::Busy(pending) => self.answer(&pending, &Answer::of(Code::Busy).later(1000)),
+        }
+    }
+
+    async fn publish(self: &Arc<Self>, slot: u16, to: Subject, body: Bytes) {
+        trace::emit(|| Record::Pub { subject: to.to_string(), h: Hash16::of(&body) });
+        let Err(error) = self.spine.publish(&to, Some(&self.slots[usize::from(slot)]), body).await else { return };
+        let answer = match error {
+            PublishError::TooBig { .. } => Answer::of(Code::MessageTooBig),
+            PublishError::Timeout | PublishError::Closed => Answer::of(Code::Unavailable),
+        };
+        // Nothing was sent, so the slot needs no rest.
+        let taken = self.table().withdraw(slot);
+        if let Some(pending) = taken {
+            self.answer(&pending, &answer);
+        }
+    }
+
+    /// Tells the client, unless success was not asked for.
+    fn answer(&self, pending: &Pending, answer: &Answer) {
+        self.meters.acks.get_or_create(&crate::meters::CodeLabel { code: u32::from(answer.code()) }).inc();
+        if answer.code() != 0 || pending.ack_requested {
+            ack::push(pending, answer);
+        }
+    }
+
+    /// Runs until the Spine closes: hands answers to their connections.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            let pattern = Pattern::reply_slots(&self.node);
+            match self.spine.subscribe(&pattern, None, INBOX_CAPACITY).await {
+                Ok(mut inbox) => {
+                    self.health.inbox_ready();
+                    while let Some(delivery) = inbox.next().await {
+                        match delivery {
+                            Delivery::Msg(message) => self.on_message(message),
+                            Delivery::Lost(n) => {
+                                mark!("spine.delivery-lost");
+                                self.meters.answers_lost.inc_by(n);
+                            }
+                        }
+                    }
+                    return;
+                }
+                Err(spine::SubscribeError::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot subscribe to the answers; trying again");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            }
+        }
+    }
+
+    fn on_message(self: &Arc<Self>, message: Message) {
+        let Some(slot) = message.subject.slot_of(&self.node).filter(|slot| *slot < SLOTS) else {
+            return self.calls.answered(message);
+        };
+        let now = Instant::now();
+        let answered = if message.status == Some(503) {
+            self.table().no_responders(slot, now)
+        } else {
+            let Some(brief) = ack::brief(&message.body) else { return self.meters.answers_stray.inc_one() };
+            self.table().answered(slot, &brief)
+        };
+        match answered {
+            Answered::Stray => self.meters.answers_stray.inc_one(),
+            Answered::Done { pending, overtaken } => {
+                self.meters.ack_seconds.observe(now.duration_since(pending.since).as_secs_f64());
+                self.answer(&pending, &Answer::Forward(message.body));
+                for earlier in overtaken {
+                    self.answer(&earlier, &Answer::of(Code::Unavailable));
+                }
+            }
+            Answered::Stalled { begin: Some(route) } => {
+                let this = self.clone();
+                tokio::spawn(async move { this.unstall(route).await });
+            }
+            Answered::Stalled { begin: None } => {}
+            Answered::Late(pending) => self.answer(&pending, &Answer::of(Code::Unavailable)),
+        }
+    }
+
+    /// Runs for ever: answers what waited too long with 6001, frees slots that rested.
+    pub(crate) async fn sweep(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP.min(self.answer_timeout / 4)).await;
+            let late = self.table().sweep(Instant::now());
+            for pending in late {
+                mark!("shield.outcome-unknown");
+                self.meters.outcome_unknown.inc();
+                self.answer(&pending, &Answer::of(Code::OutcomeUnknown));
+                self.health.unanswered(&pending.route.key);
+            }
+        }
+    }
+
+    /// Commands that have no answer yet.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.table().in_flight()
+    }
+}

@@ -1,0 +1,162 @@
+//! The rooms this Shield follows: one task and one Spine subscription each, shared by all connections, alive until 10 s
+//! after the last of them left. The registry here hands messages to those tasks without ever waiting.
+
+pub(crate) mod core;
+mod cursor;
+mod entry;
+mod task;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use proto::{RoomKey, subject};
+use spine::Spine;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use voltron_core::{Ids, WallClock};
+
+use crate::shared::Shared;
+pub(crate) use self::core::SubId;
+pub(crate) use task::{Asker, Dialect, Joiner, ask_owner};
+
+/// Messages that may wait for one room's task.
+const MAILBOX: usize = 1024;
+/// How long an absent room is answered 5001 without asking.
+const ABSENT: Duration = Duration::from_secs(5);
+/// Absent rooms that are remembered.
+const ABSENT_MAX: usize = 4096;
+
+/// What a room's task is told.
+pub(crate) enum Ask {
+    Join(Box<Joiner>),
+    Leave(SubId),
+    /// A Brain's heartbeat: where its log stands.
+    Tail { epoch: u64, pos: u64 },
+    /// Deliveries may have been lost.
+    Relink,
+    /// This Brain is silent.
+    Silent(Arc<str>),
+}
+
+/// The registry.
+#[derive(Default)]
+pub(crate) struct Rooms {
+    inner: Mutex<Inner>,
+    next_sub: AtomicU64,
+    absent: Mutex<BTreeMap<RoomKey, Instant>>,
+    absent_len: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Inner {
+    rooms: BTreeMap<RoomKey, mpsc::Sender<Ask>>,
+    by_hash: BTreeMap<u64, RoomKey>,
+}
+
+/// The room has more messages waiting than it may.
+#[derive(Debug)]
+pub(crate) struct Busy;
+
+impl Rooms {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// The number of a new subscription.
+    pub(crate) fn next_sub(&self) -> SubId {
+        self.next_sub.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Hands a joiner to its room; the first one starts it.
+    pub(crate) fn join<S: Spine, C: WallClock, I: Ids>(
+        &self,
+        shared: &Arc<Shared<S, C, I>>,
+        joiner: Box<Joiner>,
+    ) -> Result<(), Busy> {
+        let key = joiner.route.key.clone();
+        let mut inner = self.lock();
+        if let Some(room) = inner.rooms.get(&key) {
+            return room.try_send(Ask::Join(joiner)).map_err(|_| Busy);
+        }
+        let (tx, rx) = mpsc::channel(MAILBOX);
+        let route = joiner.route.clone();
+        tx.try_send(Ask::Join(joiner)).map_err(|_| Busy)?;
+        inner.by_hash.insert(subject::room_hash(&key), key.clone());
+        inner.rooms.insert(key, tx);
+        shared.meters.rooms.inc();
+        tokio::spawn(task::run(shared.clone(), route, rx));
+        Ok(())
+    }
+
+    /// Tells a room that is followed; others need not know.
+    pub(crate) fn tell(&self, key: &RoomKey, ask: Ask) {
+        if let Some(room) = self.lock().rooms.get(key) {
+            let _ = room.try_send(ask);
+        }
+    }
+
+    /// A subscription ends. A full mailbox must not lose this, so its ticket, cancelled before, ends it as well.
+    pub(crate) fn leave(&self, key: &RoomKey, id: SubId) {
+        self.tell(key, Ask::Leave(id));
+    }
+
+    /// The room with this hash, if it is followed.
+    pub(crate) fn by_hash(&self, hash: u64) -> Option<RoomKey> {
+        self.lock().by_hash.get(&hash).cloned()
+    }
+
+    /// Every room that is followed, sorted.
+    pub(crate) fn all(&self) -> Vec<RoomKey> {
+        self.lock().rooms.keys().cloned().collect()
+    }
+
+    /// Takes a room out, unless somebody just came. True: the task may end.
+    fn retire(&self, key: &RoomKey, rx: &mut mpsc::Receiver<Ask>) -> Result<(), Ask> {
+        let mut inner = self.lock();
+        match rx.try_recv() {
+            Ok(ask) => Err(ask),
+            Err(_) => {
+                inner.rooms.remove(key);
+                inner.by_hash.remove(&subject::room_hash(key));
+                Ok(())
+            }
+        }
+    }
+
+    /// The room is known to be absent since less than 5 s.
+    pub(crate) fn is_absent(&self, key: &RoomKey) -> bool {
+        if self.absent_len.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let mut absent = self.absent.lock().expect("no code panics while it holds this lock");
+        match absent.get(key) {
+            Some(since) if since.elapsed() < ABSENT => true,
+            Some(_) => {
+                absent.remove(key);
+                self.absent_len.store(absent.len(), Ordering::Release);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn note_absent(&self, key: &RoomKey) {
+        let mut absent = self.absent.lock().expect("no code panics while it holds this lock");
+        if absent.len() >= ABSENT_MAX {
+            absent.clear();
+        }
+        absent.insert(key.clone(), Instant::now());
+        self.absent_len.store(absent.len(), Ordering::Release);
+    }
+
+    /// A command on its way to the room may bring it into being.
+    pub(crate) fn may_exist(&self, key: &RoomKey) {
+        if self.absent_len.load(Ordering::Acquire) > 0 {
+            let mut absent = self.absent.lock().expect("no code panics while it holds this lock");
+            absent.remove(key);
+            self.absent_len.store(absent.len(), Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! One room as this Shield follows it, as plain data: `step(input)` changes the state and says what to do. It reads no
+//! clock and does no I/O.
+//!
+//! ```text
+//! delivery ─▶ cursor: next? ─▶ every subscriber that stands right before it
+//!                   gap?  ─▶ read the log from the cursor on, as far as the delivery, fold it in
+//!                   epoch? ─▶ sync; every subscriber gets a snapshot at the new place
+//! SUB ─▶ sync ─▶ result, replay or snapshot at S ─▶ what came after S (ring, else log) ─▶ live
+//! ```
+
+mod join;
+mod ring;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proto::internal::SyncReply;
+use proto::{Code, v1};
+
+use super::cursor::{Cursor, Fit};
+use super::entry::{Entry, LiveBatch};
+use crate::outbox::Class;
+use ring::Ring;
+
+/// A subscription of this room; never used twice.
+pub(crate) type SubId = u64;
+
+/// Reads without progress before the owner is asked where the head is.
+const READS_MAX: u32 = 6;
+/// Questions without progress before the subscribers are sent away.
+const RESOLVES_MAX: u32 = 5;
+
+/// For whom a sync is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SyncFor {
+    /// A SUB.
+    Sub(SubId),
+    /// The room: a new epoch must be announced, so a snapshot is needed.
+    Announce,
+    /// The room: where is the head?
+    Resolve,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    Join { id: SubId, ask: v1::Sync },
+    Leave { id: SubId },
+    Entry(Entry),
+    Live(LiveBatch),
+    /// Deliveries were lost, or the connection was made again: the head is not known.
+    Lost,
+    Synced { of: SyncFor, reply: Result<SyncReply, (Code, String)> },
+    /// Messages of the log from the asked position on; `None`: the read failed.
+    Read { entries: Option<Vec<Entry>> },
+    ReadFor { id: SubId, entries: Option<Vec<Entry>> },
+    /// A Brain's heartbeat: this is where its log stands.
+    Tail { epoch: u64, pos: u64 },
+}
+
+/// What to do, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Effect {
+    /// Ask the owner, after a pause.
+    Sync { of: SyncFor, ask: v1::Sync, after_ms: u64 },
+    /// Read the log from this position; `attempt` counts those without progress.
+    Read { from: u64, attempt: u32 },
+    /// The same for one subscriber.
+    ReadFor { id: SubId, from: u64, attempt: u32 },
+    /// The SUB failed.
+    Refuse { id: SubId, code: Code, message: String },
+    /// The SUB succeeded: result, then these frames.
+    Admit { id: SubId, epoch: u64, seq: u64, recovered: bool, replay: Vec<Bytes>, snapshot: Vec<Bytes>, members: Bytes },
+    /// A new epoch: these frames, unasked.
+    Announce { id: SubId, snapshot: Vec<Bytes> },
+    /// One event.
+    Event { id: SubId, frame: Bytes, class: Class },
+    /// The subscription ends, not by the client's wish.
+    Remove { id: SubId, code: Code },
+    /// For metrics and marks.
+    Note(Note),
+}
+
+/// What is worth counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    Gap,
+    Repaired,
+    Unrecoverable,
+    Void,
+    NewEpoch,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// Waits for the answer to its sync.
+    Syncing { leave_only: bool, attempt: u32 },
+    /// May come in; waits for the snapshot that another asked for.
+    Granted,
+    /// Reads from the log what the ring no longer holds.
+    Fetching { cursor: Cursor, attempt: u32 },
+    /// Gets every event as it comes.
+    Live,
+    /// Waits for the snapshot of a new epoch.
+    Stale,
+}
+
+#[derive(Clone, Debug)]
+struct Sub {
+    ask: v1::Sync,
+    phase: Phase,
+    /// What was delivered last.
+    epoch: u64,
+    seq: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Repair {
+    target: u64,
+    attempt: u32,
+}
+
+/// A snapshot that several joiners share, and the ring after it.
+#[derive(Clone, Debug)]
+struct Shared {
+    cursor: Cursor,
+    parts: Vec<Bytes>,
+}
+
+/// The room.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Core {
+    cursor: Option<Cursor>,
+    ring: Ring,
+    subs: BTreeMap<SubId, Sub>,
+    shared: Option<Shared>,
+    repair: Option<Repair>,
+    /// Highest position delivered before there was a cursor.
+    seen: u64,
+    /// How far the owner confirmed that this epoch goes on.
+    vouched: u64,
+    /// When the cursor gets here, its chain must be this.
+    anchor: Option<(u64, u64)>,
+    resolves: u32,
+    resolving: bool,
+    announcing: bool,
+    live: (u64, u64, u64),
+    /// Who took the room over, and with which term.
+    pub(crate) owner: Option<(String, u64)>,
+    out: Vec<Effect>,
+}
+
+impl Core {
+    /// One step.
+    pub(crate) fn step(&mut self, input: Input) -> Vec<Effect> {
+        match input {
+            Input::Join { id, ask } => self.join(id, ask),
+            Input::Leave { id } => {
+                self.subs.remove(&id);
+            }
+            Input::Entry(entry) => self.delivered(&entry),
+            Input::Live(batch) => self.live_batch(&batch),
+            Input::Lost => self.resolve(0),
+            Input::Synced { of, reply } => self.synced(of, reply),
+            Input::Read { entries } => self.read(entries),
+            Input::ReadFor { id, entries } => self.read_for(id, entries),
+            Input::Tail { epoch, pos } => self.tail(epoch, pos),
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// True if nobody is subscribed or waits to be.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.subs.is_empty()
+    }
+
+    fn note(&mut self, note: Note) {
+        self.out.push(Effect::Note(note));
+    }
+
+    /// An entry as the Spine delivered it.
+    fn delivered(&mut self, entry: &Entry) {
+        let Some(cursor) = self.cursor else {
+            self.seen = self.seen.max(entry.pos);
+            return;
+        };
+        match cursor.judge_delivered(entry) {
+            Fit::Next => self.accept(entry, Class::Firm),
+            Fit::Old | Fit::Void => {}
+            Fit::NewEpoch => self.announce(0),
+            Fit::Gap => self.repair_to(entry.pos),
+        }
+    }
+
+    /// The next entry of the log: it goes into the ring and to everybody who stands right before it.
+    fn accept(&mut self, entry: &Entry, class: Class) {
+        let Some(cursor) = &mut self.cursor else { return };
+        cursor.advance(entry);
+        let cursor = *cursor;
+        if let Some(owner) = &entry.owner {
+            self.owner = Some((owner.clone(), entry.term));
+        }
+        self.ring.push(entry);
+        let mut torn = Vec::new();
+        for (id, sub) in &mut self.subs {
+            if !matches!(sub.phase, Phase::Live) || sub.epoch != entry.epoch {
+                continue;
+            }
+            for (seq, frame) in (entry.first_seq..).zip(&entry.events) {
+                if seq == sub.seq + 1 {
+                    sub.seq = seq;
+                    self.out.push(Effect::Event { id: *id, frame: frame.clone(), class });
+                } else if seq > sub.seq {
+                    torn.push(*id);
+                    break;
+                }
+            }
+        }
+        for id in torn {
+            // Its own place does not fit the room's: never deliver past it.
+            self.subs.remove(&id);
+            self.out.push(Effect::Remove { id, code: Code::GapUnrecoverable });
+        }
+        if let Some((pos, chain)) = self.anchor
+            && cursor.pos >= pos
+        {
+            self.anchor = None;
+            if cursor.pos == pos && cursor.chain != chain {
+                return self.diverged();
+            }
+        }
+        if self.repair.as_ref().is_some_and(|repair| cursor.fence >= repair.target) {
+            self.repaired();
+        }
+    }
+
+    fn live_batch(&mut self, batch: &LiveBatch) {
+        let Some(cursor) = self.cursor else { return };
+        let place = (batch.epoch, batch.term, batch.n);
+        // A stale owner's word is dropped once a higher term was seen, here or in the log.
+        if place <= self.live || (batch.epoch, batch.term) < (cursor.epoch, cursor.term) {
+            return;
+        }
+        self.live = place;
+        for (id, sub) in &self.subs {
+            if matches!(sub.phase, Phase::Live) {
+                let events = batch.events.iter();
+                self.out.extend(events.map(|frame| Effect::Event { id: *id, frame: frame.clone(), class: Class::Ephemeral }));
+            }
+        }
+    }
+
+    fn tail(&mut self, epoch: u64, pos: u64) {
+        let Some(cursor) = self.cursor else { return };
+        if epoch > cursor.epoch {
+            self.announce(0);
+        } else if epoch == cursor.epoch && pos > cursor.fence {
+            self.repair_to(pos);
+        }
+    }
+
+    // === repair ===
+
+    fn repair_to(&mut self, target: u64) {
+        let Some(cursor) = self.cursor else { return };
+        match &mut self.repair {
+            Some(repair) => repair.target = repair.target.max(target),
+            None => {
+                self.repair = Some(Repair { target, attempt: 0 });
+                self.note(Note::Gap);
+                self.out.push(Effect::Read { from: cursor.fence + 1, attempt: 0 });
+            }
+        }
+    }
+
+    fn repaired(&mut self) {
+        if self.repair.take().is_some() {
+            self.resolves = 0;
+            self.note(Note::Repaired);
+        }
+    }
+
+    fn read(&mut self, entries: Option<Vec<Entry>>) {
+        let (Some(before), Some(_)) = (self.cursor, &self.repair) else { return };
+        for entry in entries.unwrap_or_default() {
+            let Some(cursor) = &mut self.cursor else { return };
+            match cursor.judge_read(&entry, self.vouched) {
+                Fit::Next => self.accept(&entry, Class::Firm),
+                Fit::Old => {}
+                Fit::Void => {
+                    cursor.skip(&entry);
+                    self.note(Note::Void);
+                }
+                Fit::NewEpoch => {
+                    self.repair = None;
+                    return self.announce(0);
+                }
+                // What stood between was trimmed away.
+                Fit::Gap => return self.unrecoverable(),
+            }
+        }
+        let (Some(cursor), Some(repair)) = (self.cursor, &mut self.repair) else { return };
+        if cursor.fence >= repair.target {
+            return self.repaired();
+        }
+        repair.attempt = if cursor.fence > before.fence { 0 } else { repair.attempt + 1 };
+        if repair.attempt > READS_MAX {
+            // Perhaps there is nothing up to there: a position of a lost tail, or an entry of an outdated heartbeat.
+            self.repair = None;
+            self.resolves += 1;
+            return if self.resolves > RESOLVES_MAX { self.unrecoverable() } else { self.resolve(0) };
+        }
+        let attempt = repair.attempt;
+        self.out.push(Effect::Read { from: cursor.fence + 1, attempt });
+    }
+
+    /// What was lost cannot be had any more: everybody comes anew.
+    fn unrecoverable(&mut self) {
+        self.note(Note::Unrecoverable);
+        self.forget();
+        let gone: Vec<SubId> =
+            self.subs.iter().filter(|(_, sub)| !matches!(sub.phase, Phase::Syncing { .. } | Phase::Granted)).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.subs.remove(&id);
+            self.out.push(Effect::Remove { id, code: Code::GapUnrecoverable });
+        }
+        self.rescue_granted();
+    }
+
+    /// What we followed is not what the owner has.
+    fn diverged(&mut self) {
+        self.unrecoverable();
+    }
+
+    fn forget(&mut self) {
+        self.cursor = None;
+        self.ring = Ring::default();
+        self.shared = None;
+        self.repair = None;
+        self.anchor = None;
+        self.vouched = 0;
+        self.resolves = 0;
+    }
+
+    // === asking the owner ===
+
+    fn followed(&self) -> bool {
+        self.subs.values().any(|sub| matches!(sub.phase, Phase::Live | Phase::Stale | Phase::Fetching { .. }))
+    }
+
+    fn resolve(&mut self, after_ms: u64) {
+        let Some(cursor) = self.cursor else { return };
+        if self.followed() {
+            if !self.resolving {
+                self.resolving = true;
+                let ask = v1::Sync { leave_only: true, shield: Some(cursor.to_wire()), ..v1::Sync::default() };
+                self.out.push(Effect::Sync { of: SyncFor::Resolve, ask, after_ms });
+            }
+        } else {
+            // Nobody would notice: the next SUB begins anew.
+            self.forget();
+        }
+    }
+
+    fn announce(&mut self, after_ms: u64) {
+        let Some(cursor) = self.cursor else { return };
+        if self.followed() {
+            if !self.announcing {
+                self.announcing = true;
+                let ask = v1::Sync { shield: Some(cursor.to_wire()), ..v1::Sync::default() };
+                self.out.push(Effect::Sync { of: SyncFor::Announce, ask, after_ms });
+            }
+        } else {
+            self.forget();
+        }
+    }
+
+    /// The owner's word on where the room stands.
+    fn observe(&mut self, reply: &SyncReply) {
+        let theirs = Cursor {
+            epoch: reply.epoch,
+            term: reply.term,
+            seq: reply.seq,
+            pos: reply.pos,
+            chain: reply.chain,
+            fence: reply.pos,
+        };
+        let Some(mine) = self.cursor else {
+            self.cursor = Some(theirs);
+            self.vouched = theirs.pos;
+            if self.seen > theirs.pos {
+                self.repair_to(self.seen);
+            }
+            self.seen = 0;
+            return;
+        };
+        if theirs.epoch > mine.epoch {
+            self.note(Note::NewEpoch);
+            self.forget();
+            self.cursor = Some(theirs);
+            self.vouched = theirs.pos;
+            for sub in self.subs.values_mut() {
+                if matches!(sub.phase, Phase::Live | Phase::Fetching { .. }) {
+                    sub.phase = Phase::Stale;
+                }
+            }
+        } else if theirs.epoch == mine.epoch {
+            self.vouched = self.vouched.max(theirs.pos);
+            if theirs.pos > mine.pos {
+                self.anchor = Some((theirs.pos, theirs.chain));
+                self.repair_to(theirs.pos);
+            } else if theirs.pos == mine.pos && theirs.chain != mine.chain {
+                self.diverged();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

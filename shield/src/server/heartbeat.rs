@@ -1,0 +1,226 @@
+//! Heartbeats: ours, which must come back, and the Brains', which say where their rooms' logs stand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use prost::Message as _;
+use proto::internal::Heartbeat;
+use proto::{Code, Pattern, Subject};
+use spine::{Delivery, Link, Spine, SubscribeError};
+use tokio::time::Instant;
+use voltron_core::{Ids, WallClock, mark};
+
+use crate::route::Route;
+use crate::rooms::Ask;
+use crate::shared::Shared;
+
+const KIND_SHIELD: u32 = 1;
+const KIND_BRAIN: u32 = 2;
+/// Over how long rooms are synced anew after a reconnect, in ms.
+const SPREAD_MS: u64 = 3000;
+const CAPACITY: usize = 4096;
+
+/// Follows the connection to the broker.
+pub(super) async fn watch_link<S: Spine, C: WallClock, I: Ids>(shared: Arc<Shared<S, C, I>>) {
+    let mut link = shared.spine.link();
+    let mut known = 0;
+    loop {
+        let now = link.borrow_and_update().clone();
+        match now {
+            Link::Connected { generation, .. } => {
+                shared.health.set_linked(true);
+                shared.meters.spine_up.set(1);
+                if known != 0 && generation != known {
+                    mark!("spine.reconnect");
+                    tracing::info!(generation, "connected to the Spine again");
+                    relink(&shared);
+                }
+                known = generation;
+            }
+            Link::Down { .. } => {
+                shared.health.set_linked(false);
+                shared.meters.spine_up.set(0);
+            }
+        }
+        if link.changed().await.is_err() {
+            shared.health.set_linked(false);
+            return;
+        }
+    }
+}
+
+/// Every room asks where its head is, spread over 3 s.
+fn relink<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>) {
+    for room in shared.rooms.all() {
+        let (shared, after_ms) = (shared.clone(), shared.below("relink", SPREAD_MS));
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            shared.rooms.tell(&room, Ask::Relink);
+        });
+    }
+}
+
+/// Says that this Shield lives.
+pub(super) async fn speak<S: Spine, C: WallClock, I: Ids>(shared: Arc<Shared<S, C, I>>, incarnation: u64) {
+    let subject = Subject::heartbeat_shield(&shared.node);
+    let every = Duration::from_millis(shared.config.shield.heartbeat_ms);
+    let mut n = 0;
+    loop {
+        if shared.health.linked() {
+            n += 1;
+            let beat = Heartbeat {
+                node: shared.node.to_string(),
+                kind: KIND_SHIELD,
+                incarnation,
+                n,
+                draining: shared.health.draining(),
+                ..Heartbeat::default()
+            };
+            let _ = shared.spine.publish(&subject, None, beat.encode_to_vec().into()).await;
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+struct Brain {
+    incarnation: u64,
+    n: u64,
+    heard: Instant,
+    silent: bool,
+}
+
+/// Hears all heartbeats.
+pub(super) async fn listen<S: Spine, C: WallClock, I: Ids>(shared: Arc<Shared<S, C, I>>, incarnation: u64) {
+    let mut brains: BTreeMap<String, Brain> = BTreeMap::new();
+    let mut own = Instant::now();
+    let mut told = false;
+    let mut closing = false;
+    loop {
+        let mut beats = match shared.spine.subscribe(&Pattern::all_heartbeats(), None, CAPACITY).await {
+            Ok(beats) => beats,
+            Err(SubscribeError::Closed) => return,
+            Err(error) => {
+                tracing::warn!(%error, "cannot subscribe to the heartbeats; trying again");
+                judge_staleness(&shared, own, &mut told, &mut closing);
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                continue;
+            }
+        };
+        let tick = Duration::from_millis((shared.config.shield.heartbeat_ms / 3).clamp(20, 500));
+        let mut next_tick = Instant::now() + tick;
+        loop {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(next_tick) => {
+                    next_tick = Instant::now() + tick;
+                    judge_staleness(&shared, own, &mut told, &mut closing);
+                    judge_brains(&shared, &mut brains);
+                    open_suspects(&shared);
+                    shared.meters.in_flight.set(i64::try_from(shared.replies.in_flight()).unwrap_or(i64::MAX));
+                    let queued = shared.connections.all().iter().map(|outbox| outbox.depth().0).sum::<usize>();
+                    shared.meters.queue_bytes.set(i64::try_from(queued).unwrap_or(i64::MAX));
+                }
+                delivery = beats.next() => match delivery {
+                    Some(Delivery::Msg(message)) => {
+                        let Ok(beat) = Heartbeat::decode(message.body) else { continue };
+                        if beat.kind == KIND_SHIELD && beat.incarnation == incarnation && beat.node == shared.node.as_str() {
+                            own = Instant::now();
+                            judge_staleness(&shared, own, &mut told, &mut closing);
+                        } else if beat.kind == KIND_BRAIN {
+                            on_brain(&shared, &mut brains, beat);
+                        }
+                    }
+                    Some(Delivery::Lost(_)) => {
+                        mark!("spine.delivery-lost");
+                        relink(&shared);
+                    }
+                    None => break,
+                },
+            }
+        }
+        // The Spine ended the subscription: it was closed.
+        shared.health.set_stale(true);
+        return;
+    }
+}
+
+/// A Brain's word: its rooms' tails, and by its numbers whether one was missed.
+fn on_brain<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>, brains: &mut BTreeMap<String, Brain>, beat: Heartbeat) {
+    let skipped = brains
+        .get(&beat.node)
+        .is_some_and(|brain| brain.incarnation == beat.incarnation && beat.n > brain.n.saturating_add(1));
+    if skipped {
+        relink(shared);
+    }
+    for tail in &beat.tails {
+        if let Some(room) = shared.rooms.by_hash(tail.room) {
+            shared.rooms.tell(&room, Ask::Tail { epoch: tail.epoch, pos: tail.pos });
+        }
+    }
+    let brain = Brain { incarnation: beat.incarnation, n: beat.n, heard: Instant::now(), silent: false };
+    brains.insert(beat.node, brain);
+}
+
+/// A Brain that was not heard for long: the rooms it owned are opened, naming it.
+fn judge_brains<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>, brains: &mut BTreeMap<String, Brain>) {
+    let down = Duration::from_millis(shared.config.brain.down_after_ms);
+    for (node, brain) in brains.iter_mut() {
+        if !brain.silent && brain.heard.elapsed() >= down && shared.health.serving() {
+            brain.silent = true;
+            tracing::warn!(brain = %node, "no heartbeat: opening its rooms elsewhere");
+            let name: Arc<str> = node.as_str().into();
+            for room in shared.rooms.all() {
+                shared.rooms.tell(&room, Ask::Silent(name.clone()));
+            }
+        }
+    }
+    brains.retain(|_, brain| brain.heard.elapsed() < Duration::from_secs(600));
+}
+
+/// Rooms whose owner left a command unanswered: whoever should own them is asked to see to it.
+fn open_suspects<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>) {
+    for room in shared.health.take_suspects() {
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let limit = Duration::from_millis(shared.config.shield.answer_timeout_ms);
+            shared.replies.open(&Route::new(room), false, None, limit).await;
+        });
+    }
+}
+
+/// Without our own heartbeat back nothing that we tell clients is certain.
+fn judge_staleness<S: Spine, C: WallClock, I: Ids>(
+    shared: &Arc<Shared<S, C, I>>,
+    own: Instant,
+    told: &mut bool,
+    closing: &mut bool,
+) {
+    let config = &shared.config.shield;
+    let silent = own.elapsed();
+    let stale = silent >= Duration::from_millis(config.stale_ms);
+    shared.health.set_stale(stale);
+    if stale && !*told {
+        *told = true;
+        tracing::warn!("our own heartbeat does not come back: commands are refused");
+        shared.connections.tell(Code::Stale, Code::Stale.message());
+    }
+    if !stale {
+        if *told {
+            relink(shared);
+        }
+        *told = false;
+        *closing = false;
+    }
+    if silent >= Duration::from_millis(config.stale_ms.saturating_add(config.stale_close_ms)) && !*closing {
+        *closing = true;
+        for outbox in shared.connections.all() {
+            let after_ms = shared.below("stale-close", SPREAD_MS);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                outbox.end(Code::CloseSpineDown, Code::CloseSpineDown.message(), true);
+            });
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! From an accepted socket to a served connection: handshake within its time limit, HELLO, then the connection's loop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::frame;
+use proto::json::{Hello, Limits, SignatureMode};
+use spine::Spine;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use voltron_core::{Ids, WallClock};
+
+use super::handshake::{self, Decision, Offer};
+use crate::auth::{Identity, Refusal};
+use crate::connection;
+use crate::meters::CodeLabel;
+use crate::outbox::{Frame, Outbox};
+use crate::session::Session;
+use crate::shared::Shared;
+
+/// Takes a socket to its end. `allowed`: the accept rate leaves room for it.
+pub(super) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin + Send>(
+    shared: Arc<Shared<S, C, I>>,
+    mut stream: T,
+    allowed: bool,
+) {
+    let limit = Duration::from_millis(shared.config.shield.handshake_ms);
+    let decided = tokio::time::timeout(limit, async {
+        let (decision, tail) = handshake::read_and_decide(&shared, &mut stream, allowed).await?;
+        stream.write_all(&decision.response()).await?;
+        stream.flush().await?;
+        std::io::Result::Ok((decision, tail))
+    })
+    .await;
+    let Ok(Ok((decision, tail))) = decided else { return };
+    let outbox = {
+        let limits = shared.limits.load();
+        Arc::new(Outbox::new(limits.queue_bytes as usize, limits.queue_messages as usize))
+    };
+    let config = connection::websocket_config(shared.limits.load().message_bytes as usize);
+    match decision {
+        Decision::Http { refusal, .. } => {
+            count(&shared, &refusal);
+            let _ = tokio::time::timeout(Duration::from_secs(1), stream.shutdown()).await;
+        }
+        Decision::RefuseUpgraded { refusal, close, .. } => {
+            count(&shared, &refusal);
+            let mut ws = WebSocketStream::from_partially_read(stream, tail, Role::Server, Some(config)).await;
+            let _ = tokio::time::timeout(Duration::from_secs(2), handshake::say_refusal(&mut ws, &refusal, close)).await;
+        }
+        Decision::Accept { offer, client, identity, .. } => {
+            let ws = WebSocketStream::from_partially_read(stream, tail, Role::Server, Some(config)).await;
+            let mut id = [0; 16];
+            shared.ids.fill("conn", &mut id);
+            let conn = data_encoding::HEXLOWER.encode(&id);
+            outbox.push(hello(&shared, &conn, &identity, offer));
+            let text_only = offer == Offer::Nothing;
+            let session = Session::new(shared.clone(), outbox.clone(), conn, client, *identity, text_only);
+            let n = shared.connections.add(outbox.clone());
+            shared.meters.connections.inc();
+            let _gone = Gone { shared: shared.clone(), n };
+            connection::run(shared, ws, outbox, session).await;
+        }
+    }
+}
+
+/// Takes the connection off the list however its task ends.
+struct Gone<S, C, I> {
+    shared: Arc<Shared<S, C, I>>,
+    n: u64,
+}
+
+impl<S, C, I> Drop for Gone<S, C, I> {
+    fn drop(&mut self) {
+        self.shared.connections.remove(self.n);
+        self.shared.meters.connections.dec();
+    }
+}
+
+fn count<S, C, I>(shared: &Shared<S, C, I>, refusal: &Refusal) {
+    shared.meters.refused_handshakes.get_or_create(&CodeLabel { code: refusal.code.as_u16().into() }).inc();
+    tracing::debug!(code = refusal.code.as_u16(), text = %refusal.text, "handshake refused");
+}
+
+fn hello<S: Spine, C: WallClock, I: Ids>(
+    shared: &Shared<S, C, I>,
+    conn: &str,
+    identity: &Identity,
+    offer: Offer,
+) -> Frame {
+    let limits = shared.limits.load();
+    let hello = Hello {
+        op: (offer == Offer::Nothing).then(|| "hello".into()),
+        version: "arqon.v1".into(),
+        conn: conn.into(),
+        node: shared.node.to_string(),
+        tenant: identity.tenant.to_string(),
+        user: identity.user.to_string(),
+        exp: identity.exp_s,
+        heartbeat_ms: shared.config.shield.ping_ms,
+        limits: Limits {
+            message_bytes: limits.message_bytes.into(),
+            rooms: limits.rooms,
+            pub_per_s: limits.pub_per_s,
+            pub_burst: limits.pub_burst,
+        },
+        time: shared.clock.now_ms(),
+        signatures: if identity.key.is_some() { SignatureMode::Required } else { SignatureMode::Off },
+    };
+    match offer {
+        Offer::Nothing => Frame::Text(proto::json::to_string(&hello).into()),
+        Offer::Arqon => Frame::Text(frame::text(frame::HELLO, &hello).into()),
+    }
+}
+
+/// The client's own id: 16 bytes.
+pub(super) type ClientId = Bytes;

@@ -1,0 +1,386 @@
+//! What one connection's frames mean: from the WebSocket read to the Spine's publish, and the SUB family. One session a
+//! connection; it owns the gate, the subscriptions and the count of protocol errors.
+
+mod subs;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use proto::frame::{self, ClientFrame};
+use proto::json::{AuthResult, GetResult, PresenceResult, PubRequest, SubFamily, TextOp, render};
+use proto::v1::{self, envelope::Payload};
+use proto::{Code, MessageId};
+use spine::Spine;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Message;
+use voltron_core::{Ids, WallClock};
+
+use crate::auth::Identity;
+use crate::bucket::Bucket;
+use crate::gate::{Denied, Gate, Moment};
+use crate::meters::CodeLabel;
+use crate::outbox::{Frame, Outbox};
+use crate::replies::{Form, Pending};
+use crate::rooms::Dialect;
+use crate::shared::Shared;
+use subs::Subscriptions;
+
+/// Protocol errors after which a connection is closed.
+const STRIKES_MAX: u32 = 3;
+/// Refusals for speed in a row, in bursts, after which a connection is closed.
+const FLOOD_BURSTS: u32 = 20;
+/// Questions (`get`) that one connection may have open.
+const GETS_MAX: usize = 16;
+
+/// How long before the end of a token the client is asked for a new one.
+const REFRESH: Duration = Duration::from_secs(30);
+
+pub(crate) struct Session<S, C, I> {
+    shared: Arc<Shared<S, C, I>>,
+    outbox: Arc<Outbox>,
+    gate: Gate,
+    subs: Subscriptions,
+    strikes: u32,
+    floods: u32,
+    gets: Arc<()>,
+    /// HELLO and notices as JSON with an `op`: the client speaks no subprotocol.
+    text_only: bool,
+    asked_refresh: bool,
+}
+
+impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
+    pub(crate) fn new(
+        shared: Arc<Shared<S, C, I>>,
+        outbox: Arc<Outbox>,
+        conn: String,
+        client: Bytes,
+        identity: Identity,
+        text_only: bool,
+    ) -> Self {
+        let limits = shared.limits.load();
+        let bucket = Bucket::new(limits.pub_per_s, limits.pub_burst, Instant::now());
+        let gate = Gate::new(conn, client, identity, bucket);
+        drop(limits);
+        Self {
+            shared,
+            outbox,
+            gate,
+            subs: Subscriptions::default(),
+            strikes: 0,
+            floods: 0,
+            gets: Arc::new(()),
+            text_only,
+            asked_refresh: false,
+        }
+    }
+
+    /// One WebSocket message. Errors end up as ERR or ACK in the outbox; what must end the connection does so there, too.
+    pub(crate) async fn on_message(&mut self, message: &Message) {
+        self.shared.meters.ingress.inc();
+        match message {
+            Message::Binary(bytes) => match ClientFrame::binary(bytes) {
+                Ok(ClientFrame::Pub(envelope)) => self.on_pub(envelope, Form::Binary).await,
+                Ok(other) => self.on_frame(other, true).await,
+                Err(error) => self.strike(error.code, error.detail),
+            },
+            Message::Text(text) => match ClientFrame::text(text.as_str()) {
+                Ok(frame) => self.on_frame(frame, false).await,
+                Err(error) => self.strike(error.code, error.detail),
+            },
+            // Answered by the WebSocket layer.
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
+        }
+    }
+
+    async fn on_frame(&mut self, frame: ClientFrame<'_>, binary: bool) {
+        let dialect = Dialect { text: false, binary_frames: binary, json_events: false };
+        match frame {
+            ClientFrame::Pub(envelope) => self.on_pub(envelope, Form::Binary).await,
+            ClientFrame::Sub(body) => match proto::json::sub_family(body) {
+                Ok(SubFamily::Sub(request)) => self.on_sub(request, dialect),
+                Ok(SubFamily::Get(request)) => self.on_get(request.id, &request.room, dialect),
+                Ok(SubFamily::Presence(request)) => self.on_presence(request.id, dialect),
+                Err(error) => self.err(error.code, &error.text),
+            },
+            ClientFrame::Unsub(body) => match proto::json::parse::<proto::json::UnsubRequest>(body) {
+                Ok(request) => self.on_unsub(&request.room, dialect),
+                Err(error) => self.err(error.code, &error.text),
+            },
+            ClientFrame::Auth(body) => match proto::json::parse::<proto::json::AuthRequest>(body) {
+                Ok(request) => self.on_auth(&request.token, dialect),
+                Err(error) => self.err(error.code, &error.text),
+            },
+            ClientFrame::Heartbeat => {
+                self.outbox.push(Frame::Binary(Bytes::from_static(&[frame::HB])));
+            }
+            ClientFrame::Text(text) => self.on_text(text).await,
+        }
+    }
+
+    async fn on_text(&mut self, text: &str) {
+        if !self.shared.config.server.text_dialect {
+            return self.strike(Code::TextDialectOff, Code::TextDialectOff.message());
+        }
+        let dialect = Dialect { text: true, binary_frames: false, json_events: true };
+        match proto::json::text_op(text) {
+            Ok(TextOp::Sub(request)) => self.on_sub(request, dialect),
+            Ok(TextOp::Unsub(request)) => self.on_unsub(&request.room, dialect),
+            Ok(TextOp::Get(request)) => self.on_get(request.id, &request.room, dialect),
+            Ok(TextOp::Presence(request)) => self.on_presence(request.id, dialect),
+            Ok(TextOp::Auth(request)) => self.on_auth(&request.token, dialect),
+            Ok(TextOp::Pub(request)) => self.on_text_pub(request).await,
+            Err(error) => {
+                self.shared.meters.refused.get_or_create(&CodeLabel { code: error.code.as_u16().into() }).inc();
+                self.outbox.push(Frame::Text(render::err(error.code, &error.text).to_string().into()));
+            }
+        }
+    }
+
+    // === PUB ===
+
+    /// The hot path: nothing is allocated for a command that passes, but now and then a chunk of the arena.
+    async fn on_pub(&mut self, envelope: &[u8], form: Form) {
+        let now = Instant::now();
+        let moment = Moment {
+            now_ms: self.shared.clock.now_ms(),
+            now,
+            overseer: &*self.shared.overseer,
+            meters: &self.shared.meters,
+        };
+        let passed = match self.gate.pass(envelope, &moment) {
+            Ok(Some(passed)) => passed,
+            Ok(None) => return,
+            Err(denied) => return self.denied(denied, form),
+        };
+        self.floods = 0;
+        self.shared.rooms.may_exist(&passed.route.key);
+        let pending = Pending {
+            order: self.shared.replies.next_order(),
+            outbox: self.outbox.clone(),
+            route: passed.route,
+            message_id: passed.message_id,
+            ack_requested: passed.ack_requested,
+            form,
+            create: passed.rights.has(proto::Rights::CREATE),
+            body: passed.body,
+            since: now,
+        };
+        self.shared.replies.submit(pending).await;
+    }
+
+    fn denied(&mut self, denied: Denied, form: Form) {
+        self.shared.meters.refused.get_or_create(&CodeLabel { code: denied.code.as_u16().into() }).inc();
+        if denied.code == Code::RateLimited {
+            self.floods += 1;
+            let limits = self.shared.limits.load();
+            if self.floods > limits.pub_burst.saturating_mul(FLOOD_BURSTS) {
+                self.outbox.end(Code::CloseRateLimited, Code::CloseRateLimited.message(), true);
+            }
+        }
+        let ack = |id: MessageId| v1::Ack {
+            message_id: Bytes::copy_from_slice(&id.0),
+            code: denied.code.as_u16().into(),
+            message: denied.text.to_string(),
+            retry_after_ms: denied.retry_after_ms,
+            ..v1::Ack::default()
+        };
+        let out = match (denied.message_id, form) {
+            (Some(id), Form::Binary) => Frame::Binary(frame::ack(&ack(id))),
+            (Some(id), Form::Text { id: request }) => Frame::Text(render::ack(&ack(id), request).to_string().into()),
+            (None, _) => return self.err(denied.code, &denied.text),
+        };
+        self.outbox.push(out);
+    }
+
+    /// `say` in the text dialect: the envelope is built here, unsigned, and then judged like any other.
+    async fn on_text_pub(&mut self, request: PubRequest) {
+        let mut id = [0; 16];
+        self.shared.ids.fill("text-message", &mut id);
+        let say = v1::Say { data: request.data.into_bytes().into(), r#type: request.kind.unwrap_or_default() };
+        let command = v1::Command {
+            ephemeral: request.ephemeral,
+            op: Some(v1::command::Op::Say(say)),
+            ..v1::Command::default()
+        };
+        let envelope = v1::Envelope {
+            room_id: request.room,
+            timestamp: self.shared.clock.now_ms(),
+            message_id: Bytes::copy_from_slice(&id),
+            ack_requested: request.ack,
+            payload: Some(Payload::Cmd(command)),
+            ..v1::Envelope::default()
+        };
+        let envelope = envelope.encode_to_vec();
+        self.on_pub(&envelope, Form::Text { id: request.id }).await;
+    }
+
+    // === get, presence, AUTH ===
+
+    fn on_get(&mut self, id: u64, room: &str, dialect: Dialect) {
+        let send = move |outbox: &Outbox, result: &GetResult| outbox.push(dialect.frame(frame::SUB, result, result));
+        let refused = |room: &str, code: Code, text: &str| GetResult {
+            op: "get".into(),
+            id,
+            room: room.into(),
+            code: Some(code.as_u16()),
+            message: Some(text.into()),
+            ..GetResult::default()
+        };
+        let (route, rights) = match self.gate.room(room) {
+            Ok(found) => found,
+            Err(denied) => return drop(send(&self.outbox, &refused(room, denied.code, &denied.text))),
+        };
+        if !rights.has(proto::Rights::SUB) {
+            return drop(send(&self.outbox, &refused(room, Code::PermissionDenied, Code::PermissionDenied.message())));
+        }
+        // Each open question holds a clone.
+        if Arc::strong_count(&self.gets) > GETS_MAX {
+            return drop(send(&self.outbox, &refused(room, Code::Busy, "too many questions of this connection are open")));
+        }
+        let (shared, outbox, open, asker) =
+            (self.shared.clone(), self.outbox.clone(), self.gets.clone(), self.gate.asker(rights));
+        tokio::spawn(async move {
+            let _open = open;
+            let room = route.key.room.as_str();
+            let ask = v1::system_signal::Ask::Get(v1::Get {});
+            let result = match crate::rooms::ask_owner(&shared, &route, &asker, ask).await {
+                Ok(reply) if reply.code == 0 => GetResult {
+                    op: "get".into(),
+                    id,
+                    ok: true,
+                    room: room.into(),
+                    epoch: Some(reply.epoch),
+                    seq: Some(reply.seq),
+                    state: Some(render::snapshot(&merge(&reply.snapshot))),
+                    ..GetResult::default()
+                },
+                Ok(reply) => {
+                    let code = u16::try_from(reply.code).ok().and_then(Code::from_u16).unwrap_or(Code::Unavailable);
+                    refused(room, code, &reply.message)
+                }
+                Err((code, text)) => refused(room, code, &text),
+            };
+            send(&outbox, &result);
+        });
+    }
+
+    fn on_presence(&self, id: Option<u64>, dialect: Dialect) {
+        if let Some(id) = id {
+            let code = Code::UnsupportedOperation;
+            let result = PresenceResult {
+                op: "presence".into(),
+                id,
+                code: Some(code.as_u16()),
+                message: Some(code.message().into()),
+                ..PresenceResult::default()
+            };
+            self.outbox.push(dialect.frame(frame::SUB, &result, &result));
+        }
+    }
+
+    fn on_auth(&mut self, token: &str, dialect: Dialect) {
+        let now_ms = self.shared.clock.now_ms();
+        let result = match self.shared.keys.load().verify(token, now_ms) {
+            Ok(identity) if !identity.same_user(&self.gate.identity) => {
+                let text = "AUTH refreshes the token of the same user and tenant only";
+                self.outbox.end(Code::CloseTokenInvalid, text, true);
+                AuthResult {
+                    code: Some(Code::TokenInvalid.as_u16()),
+                    message: Some(text.into()),
+                    ..AuthResult::default()
+                }
+            }
+            Ok(identity) => {
+                let exp = Some(identity.exp_s);
+                self.gate.renew(identity);
+                self.asked_refresh = false;
+                self.recheck_rooms(dialect);
+                AuthResult { ok: true, exp, ..AuthResult::default() }
+            }
+            // The old token goes on to hold.
+            Err(refusal) => AuthResult {
+                code: Some(refusal.code.as_u16()),
+                message: Some(refusal.text),
+                ..AuthResult::default()
+            },
+        };
+        let tagged = AuthResult { op: Some("auth".into()), ..result.clone() };
+        self.outbox.push(dialect.frame(frame::AUTH, &result, &tagged));
+    }
+
+    /// The token's end: asks for a new one in time, ends the connection when the grace is over. Returns when to look again.
+    pub(crate) fn check_token(&mut self, now: Instant) -> Instant {
+        let now_ms = self.shared.clock.now_ms();
+        let left_ms = self.gate.identity.exp_s.saturating_mul(1000).saturating_sub(now_ms);
+        let grace_ms = i64::try_from(self.shared.config.auth.grace_s.saturating_mul(1000)).unwrap_or(i64::MAX);
+        if left_ms.saturating_add(grace_ms) <= 0 {
+            self.err(Code::TokenExpired, Code::TokenExpired.message());
+            self.outbox.end(Code::CloseTokenExpired, Code::CloseTokenExpired.message(), true);
+            return now + Duration::from_secs(3600);
+        }
+        let refresh_ms = i64::try_from(REFRESH.as_millis()).unwrap_or(i64::MAX);
+        if left_ms <= refresh_ms && !self.asked_refresh {
+            self.asked_refresh = true;
+            let notice = AuthResult { refresh: Some(true), exp: Some(self.gate.identity.exp_s), ..AuthResult::default() };
+            let tagged = AuthResult { op: Some("auth".into()), ..notice.clone() };
+            let dialect = Dialect { text: self.text_only, binary_frames: false, json_events: false };
+            self.outbox.push(dialect.frame(frame::AUTH, &notice, &tagged));
+        }
+        let next_ms = if left_ms > refresh_ms { left_ms - refresh_ms } else { left_ms.saturating_add(grace_ms) };
+        // The wall clock may step meanwhile, so look once a minute at least.
+        now + Duration::from_millis(u64::try_from(next_ms).unwrap_or(0).clamp(10, 60_000))
+    }
+
+    // === faults ===
+
+    fn err(&self, code: Code, text: &str) {
+        self.shared.meters.refused.get_or_create(&CodeLabel { code: code.as_u16().into() }).inc();
+        let out = if self.text_only {
+            Frame::Text(render::err(code, text).to_string().into())
+        } else {
+            Frame::Binary(frame::err(code, text))
+        };
+        self.outbox.push(out);
+    }
+
+    /// A protocol error: ERR, and after three of them the end.
+    fn strike(&mut self, code: Code, text: &str) {
+        self.err(code, text);
+        self.strikes += 1;
+        if self.strikes >= STRIKES_MAX {
+            self.outbox.end(Code::CloseProtocolError, Code::CloseProtocolError.message(), true);
+        }
+    }
+
+    /// Called now and then: gives back what an idle connection does not need, takes over new limits.
+    pub(crate) fn idle(&mut self) {
+        self.gate.idle();
+        let limits = self.shared.limits.load();
+        self.gate.retune(limits.pub_per_s, limits.pub_burst);
+    }
+}
+
+/// One snapshot of its parts.
+fn merge(parts: &[Bytes]) -> v1::Snapshot {
+    let mut whole = v1::Snapshot::default();
+    for part in parts {
+        let Ok(v1::Envelope { payload: Some(Payload::Event(event)), .. }) = v1::Envelope::decode(part.clone()) else {
+            continue;
+        };
+        if let Some(v1::event::Body::Snapshot(part)) = event.body {
+            let mut part = part;
+            whole.entries.append(&mut part.entries);
+            whole.playlist.append(&mut part.playlist);
+            whole.bans.append(&mut part.bans);
+            whole.mutes.append(&mut part.mutes);
+            whole.lock = part.lock.or(whole.lock);
+            whole.options = part.options.or(whole.options);
+            whole.playback = part.playback.or(whole.playback);
+            whole.playlist_ver = whole.playlist_ver.max(part.playlist_ver);
+            whole.last |= part.last;
+        }
+    }
+    whole
+}

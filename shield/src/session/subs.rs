@@ -1,0 +1,178 @@
+//! SUB and UNSUB of one connection. A few SUBs are under way at a time and none is begun while much of an earlier
+//! replay still waits to be written, so that what a connection pins in memory stays bounded.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proto::json::{Presence, SubRequest, SubResult, Unsubbed, request::HISTORY_MAX};
+use proto::{Code, Rights, v1};
+use spine::Spine;
+use voltron_core::{Ids, WallClock};
+
+use super::Session;
+use crate::outbox::Ticket;
+use crate::rooms::{Dialect, Joiner, SubId};
+use crate::route::Route;
+
+/// SUBs without their result at a time.
+const UNDER_WAY_MAX: usize = 8;
+/// Bytes of replay waiting, above which no further SUB begins.
+const BULK_MAX: usize = 256 << 10;
+
+#[derive(Default)]
+pub(super) struct Subscriptions {
+    rooms: BTreeMap<Box<str>, Subscription>,
+    /// SUBs that wait for their turn.
+    waiting: VecDeque<(SubRequest, Dialect)>,
+}
+
+struct Subscription {
+    id: SubId,
+    route: Arc<Route>,
+    ticket: Arc<Ticket>,
+    answered: Arc<AtomicBool>,
+    dialect: Dialect,
+}
+
+impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
+    pub(super) fn on_sub(&mut self, request: SubRequest, dialect: Dialect) {
+        let refused = |code: Code, text: &str| SubResult::refused(request.id, Some(&request.room), code, Some(text));
+        let json_events = request.format.map_or(dialect.text, |format| format == proto::json::Format::Json);
+        if json_events && !self.shared.config.server.text_dialect {
+            let text = "format json needs [server] text_dialect";
+            self.outbox.push(dialect.sub(&refused(Code::TextDialectOff, text)));
+            return;
+        }
+        if request.history.is_some_and(|history| history > HISTORY_MAX) {
+            self.outbox.push(dialect.sub(&refused(Code::MalformedJson, "history: 0 to 256")));
+            return;
+        }
+        self.subs.rooms.retain(|_, sub| !sub.ticket.cancelled());
+        let rooms = self.subs.rooms.len() + self.subs.waiting.len();
+        let again = self.subs.rooms.contains_key(request.room.as_str());
+        if !again && rooms >= self.shared.limits.load().rooms as usize {
+            self.outbox.push(dialect.sub(&refused(Code::TooManyRooms, Code::TooManyRooms.message())));
+            return;
+        }
+        self.subs.waiting.push_back((request, Dialect { json_events, ..dialect }));
+        self.begin_subs();
+    }
+
+    /// Begins SUBs that wait, as far as there is room. Called after each write, too.
+    pub(crate) fn begin_subs(&mut self) {
+        while !self.subs.waiting.is_empty() {
+            let under_way = self.subs.rooms.values().filter(|sub| !sub.answered.load(Ordering::Acquire)).count();
+            if under_way >= UNDER_WAY_MAX || self.outbox.bulk() > BULK_MAX {
+                return;
+            }
+            if let Some((request, dialect)) = self.subs.waiting.pop_front() {
+                self.begin_sub(&request, dialect);
+            }
+        }
+    }
+
+    fn begin_sub(&mut self, request: &SubRequest, dialect: Dialect) {
+        let refused = |code: Code, text: &str| dialect.sub(&SubResult::refused(request.id, Some(&request.room), code, Some(text)));
+        let (route, rights) = match self.gate.room(&request.room) {
+            Ok(found) => found,
+            Err(denied) => return drop(self.outbox.push(refused(denied.code, &denied.text))),
+        };
+        if !rights.has(Rights::SUB) {
+            return drop(self.outbox.push(refused(Code::PermissionDenied, Code::PermissionDenied.message())));
+        }
+        if !self.shared.health.serving() {
+            return drop(self.outbox.push(refused(Code::Unavailable, Code::Unavailable.message())));
+        }
+        if self.shared.rooms.is_absent(&route.key) {
+            return drop(self.outbox.push(refused(Code::RoomAbsent, Code::RoomAbsent.message())));
+        }
+        // A second SUB takes the place of the first: events of the old one that still wait are discarded.
+        self.end_sub(&request.room);
+        let subscription = Subscription {
+            id: self.shared.rooms.next_sub(),
+            route: route.clone(),
+            ticket: Arc::new(Ticket::default()),
+            answered: Arc::new(AtomicBool::new(false)),
+            dialect,
+        };
+        let since = request.since;
+        let joiner = Box::new(Joiner {
+            id: subscription.id,
+            route,
+            outbox: self.outbox.clone(),
+            ticket: subscription.ticket.clone(),
+            answered: subscription.answered.clone(),
+            request: request.id,
+            dialect,
+            sync: v1::Sync {
+                since: since.map(|since| v1::Head { epoch: since.epoch, seq: since.seq }),
+                since_pos: since.and_then(|since| since.pos).unwrap_or(0),
+                history: request.history.unwrap_or(0),
+                presence: match request.presence.unwrap_or_default() {
+                    Presence::Off => 0,
+                    Presence::Count => 1,
+                    Presence::List => 2,
+                },
+                shield: None,
+                leave_only: false,
+            },
+            asker: self.gate.asker(rights),
+        });
+        let answer = refused(Code::Busy, "this room has too much to do; try again");
+        if self.shared.rooms.join(&self.shared, joiner).is_err() {
+            self.outbox.push(answer);
+            return;
+        }
+        self.subs.rooms.insert(request.room.as_str().into(), subscription);
+    }
+
+    fn end_sub(&mut self, room: &str) -> Option<Subscription> {
+        let sub = self.subs.rooms.remove(room)?;
+        let live = !sub.ticket.cancelled();
+        self.outbox.cancel(&sub.ticket);
+        self.shared.rooms.leave(&sub.route.key, sub.id);
+        live.then_some(sub)
+    }
+
+    pub(super) fn on_unsub(&mut self, room: &str, dialect: Dialect) {
+        let waited = self.subs.waiting.len();
+        self.subs.waiting.retain(|(request, _)| request.room != room);
+        let found = self.end_sub(room).is_some() || self.subs.waiting.len() < waited;
+        let mut result = Unsubbed { room: room.into(), ..Unsubbed::default() };
+        if !found {
+            result.code = Some(Code::NotSubscribed.as_u16());
+            result.message = Some(Code::NotSubscribed.message().into());
+        }
+        self.outbox.push(dialect.unsub(&result));
+    }
+
+    /// After a new token: what it no longer grants ends.
+    pub(super) fn recheck_rooms(&mut self, _dialect: Dialect) {
+        let rooms: Vec<Box<str>> = self.subs.rooms.keys().cloned().collect();
+        for room in rooms {
+            if self.gate.room(&room).is_ok_and(|(_, rights)| rights.has(Rights::SUB)) {
+                continue;
+            }
+            if let Some(sub) = self.end_sub(&room) {
+                let code = Code::PermissionDenied;
+                let result = Unsubbed {
+                    room: room.to_string(),
+                    code: Some(code.as_u16()),
+                    message: Some(code.message().into()),
+                    resub: Some(false),
+                    ..Unsubbed::default()
+                };
+                self.outbox.push(sub.dialect.unsub(&result));
+            }
+        }
+    }
+
+    /// The connection is gone.
+    pub(crate) fn end(&mut self) {
+        for (_, sub) in std::mem::take(&mut self.subs.rooms) {
+            self.outbox.cancel(&sub.ticket);
+            self.shared.rooms.leave(&sub.route.key, sub.id);
+        }
+    }
+}

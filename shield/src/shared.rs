@@ -1,0 +1,78 @@
+//! What all connections and rooms of one Shield share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use proto::{Code, NodeId};
+use spine::Spine;
+use voltron_core::config::{Config, Limits};
+use voltron_core::{Ids, Overseer, WallClock};
+
+use crate::auth::Keys;
+use crate::health::Health;
+use crate::meters::Meters;
+use crate::outbox::{Frame, Outbox};
+use crate::replies::Replies;
+use crate::rooms::Rooms;
+
+pub(crate) struct Shared<S, C, I> {
+    pub(crate) node: NodeId,
+    pub(crate) spine: S,
+    pub(crate) clock: C,
+    pub(crate) ids: I,
+    pub(crate) overseer: Arc<dyn Overseer>,
+    pub(crate) config: Arc<Config>,
+    /// `[limits]`, swapped by a reload.
+    pub(crate) limits: Arc<ArcSwap<Limits>>,
+    pub(crate) keys: Arc<ArcSwap<Keys>>,
+    pub(crate) replies: Arc<Replies<S>>,
+    pub(crate) rooms: Rooms,
+    pub(crate) health: Arc<Health>,
+    pub(crate) meters: Meters,
+    pub(crate) connections: Connections,
+}
+
+impl<S: Spine, C: WallClock, I: Ids> Shared<S, C, I> {
+    /// A random number below `bound`, for jitter.
+    pub(crate) fn below(&self, purpose: &'static str, bound: u64) -> u64 {
+        if bound == 0 { 0 } else { self.ids.u64(purpose) % bound }
+    }
+}
+
+/// Every connection past its handshake.
+#[derive(Default)]
+pub(crate) struct Connections {
+    open: Mutex<(u64, BTreeMap<u64, Arc<Outbox>>)>,
+}
+
+impl Connections {
+    pub(crate) fn add(&self, outbox: Arc<Outbox>) -> u64 {
+        let mut open = self.open.lock().expect("no code panics while it holds this lock");
+        open.0 += 1;
+        let n = open.0;
+        open.1.insert(n, outbox);
+        n
+    }
+
+    pub(crate) fn remove(&self, n: u64) {
+        self.open.lock().expect("no code panics while it holds this lock").1.remove(&n);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.lock().expect("no code panics while it holds this lock").1.len()
+    }
+
+    /// Their queues, in the order of their arrival.
+    pub(crate) fn all(&self) -> Vec<Arc<Outbox>> {
+        self.open.lock().expect("no code panics while it holds this lock").1.values().cloned().collect()
+    }
+
+    /// ERR to everybody.
+    pub(crate) fn tell(&self, code: Code, text: &str) {
+        let frame = Frame::Binary(proto::frame::err(code, text));
+        for outbox in self.all() {
+            outbox.push(frame.clone());
+        }
+    }
+}
