@@ -91,7 +91,10 @@ impl Keys {
         let user = UserId::parse(&claims.sub).map_err(|error| invalid(&format!("sub: {error}")))?;
         let key = match &claims.cnf {
             None if self.signatures_required() => {
-                return Err(Refusal::new(Code::SignatureRequired, "cnf: this server takes only tokens that name a key"));
+                return Err(Refusal::new(
+                    Code::SignatureRequired,
+                    "cnf: this server takes only tokens that name a key",
+                ));
             }
             None => None,
             Some(cnf) => {

@@ -15,10 +15,10 @@ use spine::Spine;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
-use tokio_tungstenite::tungstenite::Message;
 use voltron_core::{Ids, WallClock, mark};
 
 use crate::meters::CodeLabel;
@@ -128,7 +128,9 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
         self.outbox.register(cx.waker());
         let written = match self.poll_write(cx) {
             Poll::Ready(Ok(())) => true,
-            Poll::Ready(Err(_)) => return Poll::Ready(Turn::Ended(End { code: None, reason: String::new(), flush: false })),
+            Poll::Ready(Err(_)) => {
+                return Poll::Ready(Turn::Ended(End { code: None, reason: String::new(), flush: false }));
+            }
             Poll::Pending => false,
         };
         if let Some(ending) = self.outbox.ending()

@@ -152,8 +152,13 @@ impl Gate {
     /// Judges one envelope as it came from the client. `Ok(None)`: the policy drops it in silence.
     pub(crate) fn pass(&mut self, envelope: &[u8], at: &Moment<'_>) -> Result<Option<Passed>, Denied> {
         let rate = self.bucket.take(at.now);
-        let view = EnvelopeView::client(envelope)
-            .map_err(|error| Denied::new(error.code, format!("{}, field {}, byte {}", error.detail, error.field, error.at), error.message_id))?;
+        let view = EnvelopeView::client(envelope).map_err(|error| {
+            Denied::new(
+                error.code,
+                format!("{}, field {}, byte {}", error.detail, error.field, error.at),
+                error.message_id,
+            )
+        })?;
         let id = MessageId::from_slice(view.message_id);
         let deny = |code, text: &'static str| Denied::new(code, text, id);
         let message_id = id.ok_or_else(|| deny(Code::MissingField, "message_id must have 16 bytes"))?;
@@ -200,13 +205,19 @@ impl Gate {
             Verdict::Allow | Verdict::Redact => {}
             Verdict::Drop => return Ok(None),
             Verdict::Deny { reason } => {
-                return Err(Denied::new(Code::PolicyDenied, format!("the policy refused the message, reason {reason}"), id));
+                return Err(Denied::new(
+                    Code::PolicyDenied,
+                    format!("the policy refused the message, reason {reason}"),
+                    id,
+                ));
             }
             Verdict::RateLimited { retry_after_ms } => {
                 let wait = Duration::from_millis(u64::from(retry_after_ms));
                 return Err(deny(Code::PolicyRateLimited, Code::PolicyRateLimited.message()).later(wait));
             }
-            Verdict::Fault => return Err(deny(Code::PolicyFault, Code::PolicyFault.message()).later(Duration::from_secs(1))),
+            Verdict::Fault => {
+                return Err(deny(Code::PolicyFault, Code::PolicyFault.message()).later(Duration::from_secs(1)));
+            }
         }
         let redacted = verdict == Verdict::Redact;
         let ack_requested = view.ack_requested;

@@ -62,10 +62,12 @@ impl Meters {
             verdicts: metrics.counters("policy_verdicts", "Verdicts of the policy by kind"),
             accepted: metrics.counter("shield_accepted", "Sockets accepted"),
             refused_handshakes: metrics.counters("shield_refused_handshakes", "Handshakes refused by code"),
-            closes: metrics.counters("shield_closes", "Connections ended by the server, by close code; 0: by the client"),
+            closes: metrics
+                .counters("shield_closes", "Connections ended by the server, by close code; 0: by the client"),
             refused: metrics.counters("shield_refused", "Frames refused at the gate by code"),
             acks: metrics.counters("shield_acks", "Answers to commands by code, silent successes included"),
-            ack_seconds: metrics.seconds("shield_ack_duration_seconds", "From a command's arrival to the Brain's answer"),
+            ack_seconds: metrics
+                .seconds("shield_ack_duration_seconds", "From a command's arrival to the Brain's answer"),
             in_flight: metrics.gauge("shield_commands_in_flight", "Commands without an answer yet"),
             outcome_unknown: metrics.counter("shield_outcome_unknown", "Commands answered 6001"),
             answers_stray: metrics.counter("shield_answers_stray", "Answers that nobody waited for any more"),
@@ -83,16 +85,5 @@ impl Meters {
             queue_bytes: metrics.gauge("shield_queue_bytes", "Bytes waiting for clients, as of the last sweep"),
             spine_up: metrics.gauge("shield_spine_up", "1 while there is a connection to NATS"),
         }
-    }
-}
-
-/// One more, for places where only the fact counts.
-pub(crate) trait IncOne {
-    fn inc_one(&self);
-}
-
-impl IncOne for Counter {
-    fn inc_one(&self) {
-        self.inc();
     }
 }

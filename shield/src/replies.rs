@@ -28,8 +28,8 @@ use crate::meters::Meters;
 pub(crate) use ack::Answer;
 pub(crate) use call::CallError;
 pub(crate) use stall::OpenOutcome;
-pub(crate) use table::{Form, Pending};
 use table::{Answered, Submitted, Table};
+pub(crate) use table::{Form, Pending};
 
 /// How many commands of one Shield may wait for their answer.
 pub(crate) const SLOTS: u16 = 4096;
@@ -153,11 +153,16 @@ impl<S: Spine> Replies<S> {
         let answered = if message.status == Some(503) {
             self.table().no_responders(slot, now)
         } else {
-            let Some(brief) = ack::brief(&message.body) else { return self.meters.answers_stray.inc_one() };
+            let Some(brief) = ack::brief(&message.body) else {
+                self.meters.answers_stray.inc();
+                return;
+            };
             self.table().answered(slot, &brief)
         };
         match answered {
-            Answered::Stray => self.meters.answers_stray.inc_one(),
+            Answered::Stray => {
+                self.meters.answers_stray.inc();
+            }
             Answered::Done { pending, overtaken } => {
                 self.meters.ack_seconds.observe(now.duration_since(pending.since).as_secs_f64());
                 self.answer(&pending, &Answer::Forward(message.body));

@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use voltron_core::{Ids, WallClock};
 
-use crate::shared::Shared;
 pub(crate) use self::core::SubId;
+use crate::shared::Shared;
 pub(crate) use task::{Asker, Dialect, Joiner, ask_owner};
 
 /// Messages that may wait for one room's task.
@@ -33,7 +33,10 @@ pub(crate) enum Ask {
     Join(Box<Joiner>),
     Leave(SubId),
     /// A Brain's heartbeat: where its log stands.
-    Tail { epoch: u64, pos: u64 },
+    Tail {
+        epoch: u64,
+        pos: u64,
+    },
     /// Deliveries may have been lost.
     Relink,
     /// This Brain is silent.

@@ -199,11 +199,8 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         let mut id = [0; 16];
         self.shared.ids.fill("text-message", &mut id);
         let say = v1::Say { data: request.data.into_bytes().into(), r#type: request.kind.unwrap_or_default() };
-        let command = v1::Command {
-            ephemeral: request.ephemeral,
-            op: Some(v1::command::Op::Say(say)),
-            ..v1::Command::default()
-        };
+        let command =
+            v1::Command { ephemeral: request.ephemeral, op: Some(v1::command::Op::Say(say)), ..v1::Command::default() };
         let envelope = v1::Envelope {
             room_id: request.room,
             timestamp: self.shared.clock.now_ms(),
@@ -220,7 +217,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
 
     fn on_get(&mut self, id: u64, room: &str, dialect: Dialect) {
         let send = move |outbox: &Outbox, result: &GetResult| outbox.push(dialect.frame(frame::SUB, result, result));
-        let refused = |room: &str, code: Code, text: &str| GetResult {
+        let refused = move |room: &str, code: Code, text: &str| GetResult {
             op: "get".into(),
             id,
             room: room.into(),
@@ -237,7 +234,10 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         }
         // Each open question holds a clone.
         if Arc::strong_count(&self.gets) > GETS_MAX {
-            return drop(send(&self.outbox, &refused(room, Code::Busy, "too many questions of this connection are open")));
+            return drop(send(
+                &self.outbox,
+                &refused(room, Code::Busy, "too many questions of this connection are open"),
+            ));
         }
         let (shared, outbox, open, asker) =
             (self.shared.clone(), self.outbox.clone(), self.gets.clone(), self.gate.asker(rights));
@@ -300,11 +300,9 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
                 AuthResult { ok: true, exp, ..AuthResult::default() }
             }
             // The old token goes on to hold.
-            Err(refusal) => AuthResult {
-                code: Some(refusal.code.as_u16()),
-                message: Some(refusal.text),
-                ..AuthResult::default()
-            },
+            Err(refusal) => {
+                AuthResult { code: Some(refusal.code.as_u16()), message: Some(refusal.text), ..AuthResult::default() }
+            }
         };
         let tagged = AuthResult { op: Some("auth".into()), ..result.clone() };
         self.outbox.push(dialect.frame(frame::AUTH, &result, &tagged));
@@ -323,7 +321,8 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         let refresh_ms = i64::try_from(REFRESH.as_millis()).unwrap_or(i64::MAX);
         if left_ms <= refresh_ms && !self.asked_refresh {
             self.asked_refresh = true;
-            let notice = AuthResult { refresh: Some(true), exp: Some(self.gate.identity.exp_s), ..AuthResult::default() };
+            let notice =
+                AuthResult { refresh: Some(true), exp: Some(self.gate.identity.exp_s), ..AuthResult::default() };
             let tagged = AuthResult { op: Some("auth".into()), ..notice.clone() };
             let dialect = Dialect { text: self.text_only, binary_frames: false, json_events: false };
             self.outbox.push(dialect.frame(frame::AUTH, &notice, &tagged));

@@ -47,7 +47,8 @@ fn bad_tokens_are_refused_with_their_code() {
         let head = BASE64URL_NOPAD.encode(json!({"alg": "HS256", "crit": ["exp"]}).to_string().as_bytes());
         format!("{head}.{}", good.split_once('.').unwrap().1)
     };
-    let foreign = encode(&Header::default(), &good(), &EncodingKey::from_secret(b"another secret of 32 bytes....!!")).unwrap();
+    let foreign =
+        encode(&Header::default(), &good(), &EncodingKey::from_secret(b"another secret of 32 bytes....!!")).unwrap();
     let cases = [
         ("expired", with("exp", json!(NOW_MS / 1000)), Code::TokenExpired),
         ("not yet", with("nbf", json!(NOW_MS / 1000 + 120)), Code::TokenInvalid),
@@ -87,7 +88,8 @@ fn eddsa_key_of_a_set_verifies_by_kid() {
     der.extend_from_slice(&seed);
     let public = SigningKey::from_bytes(&seed).verifying_key().to_bytes();
     let jwks = |kid: &str| {
-        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": BASE64URL_NOPAD.encode(&public)}]}).to_string()
+        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": BASE64URL_NOPAD.encode(&public)}]})
+            .to_string()
     };
     let mut header = Header::new(Algorithm::EdDSA);
     header.kid = Some("one".into());

@@ -66,7 +66,8 @@ impl Calls {
 
     pub(super) fn answered(&self, message: Message) {
         let n = message.subject.as_str().strip_prefix(&self.prefix).and_then(|n| u64::from_str_radix(n, 16).ok());
-        let waiting = n.and_then(|n| self.open.lock().expect("no code panics while it holds this lock").waiting.remove(&n));
+        let waiting =
+            n.and_then(|n| self.open.lock().expect("no code panics while it holds this lock").waiting.remove(&n));
         if let Some(waiting) = waiting {
             let _ = waiting.send(message);
         }

@@ -33,7 +33,13 @@ pub(crate) enum OpenOutcome {
 
 impl<S: Spine> Replies<S> {
     /// Asks for a room to be opened.
-    pub(crate) async fn open(&self, route: &Route, create: bool, suspect: Option<(String, u64)>, limit: Duration) -> OpenOutcome {
+    pub(crate) async fn open(
+        &self,
+        route: &Route,
+        create: bool,
+        suspect: Option<(String, u64)>,
+        limit: Duration,
+    ) -> OpenOutcome {
         mark!("shield.open-room");
         let (suspect_node, suspect_term) = suspect.unwrap_or_default();
         let open = internal::Open {

@@ -54,9 +54,14 @@ pub(super) enum Submitted {
 pub(super) enum Answered {
     /// Nobody waits for that.
     Stray,
-    Done { pending: Pending, overtaken: Vec<Pending> },
+    Done {
+        pending: Pending,
+        overtaken: Vec<Pending>,
+    },
     /// Waits for somebody to serve the room; `begin`: the first to do so.
-    Stalled { begin: Option<Arc<Route>> },
+    Stalled {
+        begin: Option<Arc<Route>>,
+    },
     /// A 503 after its time.
     Late(Pending),
 }
@@ -257,7 +262,8 @@ impl Table {
             if brief.code == 0
                 && let Some(stall) = self.stalls.get_mut(&pending.route.key)
             {
-                let earlier = |other: &Pending| other.order < pending.order && Arc::ptr_eq(&other.outbox, &pending.outbox);
+                let earlier =
+                    |other: &Pending| other.order < pending.order && Arc::ptr_eq(&other.outbox, &pending.outbox);
                 while let Some(at) = stall.queue.iter().position(earlier) {
                     overtaken.extend(stall.queue.remove(at));
                     self.stalled -= 1;

@@ -44,18 +44,34 @@ pub(crate) enum SyncFor {
 /// What happened.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
-    Join { id: SubId, ask: v1::Sync },
-    Leave { id: SubId },
+    Join {
+        id: SubId,
+        ask: v1::Sync,
+    },
+    Leave {
+        id: SubId,
+    },
     Entry(Entry),
     Live(LiveBatch),
     /// Deliveries were lost, or the connection was made again: the head is not known.
     Lost,
-    Synced { of: SyncFor, reply: Result<SyncReply, (Code, String)> },
+    Synced {
+        of: SyncFor,
+        reply: Result<SyncReply, (Code, String)>,
+    },
     /// Messages of the log from the asked position on; `None`: the read failed.
-    Read { entries: Option<Vec<Entry>> },
-    ReadFor { id: SubId, entries: Option<Vec<Entry>> },
+    Read {
+        entries: Option<Vec<Entry>>,
+    },
+    ReadFor {
+        id: SubId,
+        entries: Option<Vec<Entry>>,
+    },
     /// A Brain's heartbeat: this is where its log stands.
-    Tail { epoch: u64, pos: u64 },
+    Tail {
+        epoch: u64,
+        pos: u64,
+    },
 }
 
 /// What to do, in this order.
@@ -245,7 +261,11 @@ impl Core {
         for (id, sub) in &self.subs {
             if matches!(sub.phase, Phase::Live) {
                 let events = batch.events.iter();
-                self.out.extend(events.map(|frame| Effect::Event { id: *id, frame: frame.clone(), class: Class::Ephemeral }));
+                self.out.extend(events.map(|frame| Effect::Event {
+                    id: *id,
+                    frame: frame.clone(),
+                    class: Class::Ephemeral,
+                }));
             }
         }
     }
@@ -318,8 +338,12 @@ impl Core {
     fn unrecoverable(&mut self) {
         self.note(Note::Unrecoverable);
         self.forget();
-        let gone: Vec<SubId> =
-            self.subs.iter().filter(|(_, sub)| !matches!(sub.phase, Phase::Syncing { .. } | Phase::Granted)).map(|(id, _)| *id).collect();
+        let gone: Vec<SubId> = self
+            .subs
+            .iter()
+            .filter(|(_, sub)| !matches!(sub.phase, Phase::Syncing { .. } | Phase::Granted))
+            .map(|(id, _)| *id)
+            .collect();
         for id in gone {
             self.subs.remove(&id);
             self.out.push(Effect::Remove { id, code: Code::GapUnrecoverable });

@@ -3,8 +3,8 @@
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
-use proto::internal::{Live, LogEntry};
 use proto::frame;
+use proto::internal::{Live, LogEntry};
 use sha2::{Digest, Sha256};
 
 /// A stored entry.

@@ -187,11 +187,16 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
         if self.deliveries.is_none() {
             // Confirmed before the first question, so that nothing after the answer can be missed.
             let pattern = Pattern::exact(&Subject::output(&self.route.key));
-            let subscribed = tokio::time::timeout(SUBSCRIBE, self.shared.spine.subscribe(&pattern, None, CAPACITY)).await;
+            let subscribed =
+                tokio::time::timeout(SUBSCRIBE, self.shared.spine.subscribe(&pattern, None, CAPACITY)).await;
             match subscribed {
                 Ok(Ok(deliveries)) => self.deliveries = Some(deliveries),
                 failed => {
-                    tracing::warn!(room = %self.route.key, ?failed, "cannot follow the room", failed = failed.is_err());
+                    let why = failed.map_or_else(
+                        |_| "no answer".into(),
+                        |failed| failed.err().map_or_else(String::new, |error| error.to_string()),
+                    );
+                    tracing::warn!(room = %self.route.key, %why, "cannot follow the room");
                     let text = "this Shield cannot follow the room now; try again";
                     return refuse(&joiner, Code::Unavailable, text);
                 }
@@ -337,7 +342,9 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
             }
             let via = if attempt < 2 { Via::Direct } else { Via::Leader };
             let entries = match shared.spine.read(&log, StreamSeq(from), READ_MAX, via).await {
-                Ok(batch) => Some(batch.entries.iter().map(|stored| Entry::decode(stored.seq.0, &stored.body)).collect()),
+                Ok(batch) => {
+                    Some(batch.entries.iter().map(|stored| Entry::decode(stored.seq.0, &stored.body)).collect())
+                }
                 Err(error) => {
                     tracing::debug!(%error, from, "cannot read the log");
                     None

@@ -11,11 +11,11 @@ use proto::{Code, frame};
 use spine::Spine;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse as _;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, create_response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::Message;
 use voltron_core::{Ids, WallClock};
 
 use super::upgrade::ClientId;
@@ -110,7 +110,10 @@ pub(super) async fn read_and_decide<S: Spine, C: WallClock, I: Ids, T: AsyncRead
                 return Ok((decide(shared, &request, allowed), tail));
             }
             Ok(None) if head.len() > HEAD_BYTES_MAX => {
-                return Ok((Decision::http(431, Code::BadHandshake, "the request's head is longer than 24 KiB"), Vec::new()));
+                return Ok((
+                    Decision::http(431, Code::BadHandshake, "the request's head is longer than 24 KiB"),
+                    Vec::new(),
+                ));
             }
             Ok(None) => {}
             Err(error) => {
@@ -158,7 +161,8 @@ fn decide<S: Spine, C: WallClock, I: Ids>(shared: &Shared<S, C, I>, request: &Re
     } else {
         return Decision::http(400, Code::BadHandshake, "offer the subprotocol arqon.v1");
     };
-    let accept = upgrade.headers().get("Sec-WebSocket-Accept").and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let accept =
+        upgrade.headers().get("Sec-WebSocket-Accept").and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let protocol = if offer == Offer::Arqon { "Sec-WebSocket-Protocol: arqon.v1\r\n" } else { "" };
     let head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n{protocol}\r\n"

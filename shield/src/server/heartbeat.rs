@@ -12,8 +12,8 @@ use spine::{Delivery, Link, Spine, SubscribeError};
 use tokio::time::Instant;
 use voltron_core::{Ids, WallClock, mark};
 
-use crate::route::Route;
 use crate::rooms::Ask;
+use crate::route::Route;
 use crate::shared::Shared;
 
 const KIND_SHIELD: u32 = 1;
@@ -147,7 +147,11 @@ pub(super) async fn listen<S: Spine, C: WallClock, I: Ids>(shared: Arc<Shared<S,
 }
 
 /// A Brain's word: its rooms' tails, and by its numbers whether one was missed.
-fn on_brain<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>, brains: &mut BTreeMap<String, Brain>, beat: Heartbeat) {
+fn on_brain<S: Spine, C: WallClock, I: Ids>(
+    shared: &Arc<Shared<S, C, I>>,
+    brains: &mut BTreeMap<String, Brain>,
+    beat: Heartbeat,
+) {
     let skipped = brains
         .get(&beat.node)
         .is_some_and(|brain| brain.incarnation == beat.incarnation && beat.n > brain.n.saturating_add(1));

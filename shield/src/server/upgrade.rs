@@ -48,7 +48,8 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrit
         Decision::RefuseUpgraded { refusal, close, .. } => {
             count(&shared, &refusal);
             let mut ws = WebSocketStream::from_partially_read(stream, tail, Role::Server, Some(config)).await;
-            let _ = tokio::time::timeout(Duration::from_secs(2), handshake::say_refusal(&mut ws, &refusal, close)).await;
+            let _ =
+                tokio::time::timeout(Duration::from_secs(2), handshake::say_refusal(&mut ws, &refusal, close)).await;
         }
         Decision::Accept { offer, client, identity, .. } => {
             let ws = WebSocketStream::from_partially_read(stream, tail, Role::Server, Some(config)).await;

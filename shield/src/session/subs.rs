@@ -73,7 +73,9 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
     }
 
     fn begin_sub(&mut self, request: &SubRequest, dialect: Dialect) {
-        let refused = |code: Code, text: &str| dialect.sub(&SubResult::refused(request.id, Some(&request.room), code, Some(text)));
+        let refused = |code: Code, text: &str| {
+            dialect.sub(&SubResult::refused(request.id, Some(&request.room), code, Some(text)))
+        };
         let (route, rights) = match self.gate.room(&request.room) {
             Ok(found) => found,
             Err(denied) => return drop(self.outbox.push(refused(denied.code, &denied.text))),

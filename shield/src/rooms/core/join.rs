@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use prost::Message as _;
+use proto::Code;
 use proto::internal::SyncReply;
 use proto::v1::{self, envelope::Payload};
-use proto::Code;
 
 use super::{Core, Cursor, Effect, Entry, Fit, Phase, READS_MAX, Shared, Sub, SubId, SyncFor};
 use crate::outbox::Class;
@@ -28,7 +28,9 @@ impl Core {
     /// True if a snapshot is on its way that others may share.
     fn somebody_asks(&self) -> bool {
         self.subs.values().any(|sub| {
-            matches!(sub.phase, Phase::Syncing { leave_only: false, .. }) && sub.ask.since.is_none() && sub.ask.history == 0
+            matches!(sub.phase, Phase::Syncing { leave_only: false, .. })
+                && sub.ask.since.is_none()
+                && sub.ask.history == 0
         })
     }
 
@@ -253,9 +255,11 @@ impl Core {
                 Fit::Next => {
                     cursor.advance(&entry);
                     sub.seq = cursor.seq;
-                    self.out.extend(
-                        entry.events.iter().map(|frame| Effect::Event { id, frame: frame.clone(), class: Class::Bulk }),
-                    );
+                    self.out.extend(entry.events.iter().map(|frame| Effect::Event {
+                        id,
+                        frame: frame.clone(),
+                        class: Class::Bulk,
+                    }));
                 }
                 Fit::Old => {}
                 Fit::Void => cursor.skip(&entry),
@@ -279,7 +283,14 @@ impl Core {
 }
 
 fn place(reply: &SyncReply) -> Cursor {
-    Cursor { epoch: reply.epoch, term: reply.term, seq: reply.seq, pos: reply.pos, chain: reply.chain, fence: reply.pos }
+    Cursor {
+        epoch: reply.epoch,
+        term: reply.term,
+        seq: reply.seq,
+        pos: reply.pos,
+        chain: reply.chain,
+        fence: reply.pos,
+    }
 }
 
 /// True if these are the events `since + 1 ..= head`, one after the other.

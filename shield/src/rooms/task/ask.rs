@@ -46,7 +46,8 @@ pub(crate) async fn owner<S: Spine, C: WallClock, I: Ids>(
         }
         match shared.replies.call(&route.input, body.clone(), left).await {
             Ok(reply) => {
-                return SyncReply::decode(reply).map_err(|_| (Code::Unavailable, "unreadable answer of the owner".into()));
+                return SyncReply::decode(reply)
+                    .map_err(|_| (Code::Unavailable, "unreadable answer of the owner".into()));
             }
             Err(CallError::NoResponders) => {}
             Err(CallError::Timeout) => {
