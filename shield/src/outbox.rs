@@ -119,6 +119,11 @@ impl Outbox {
         self.put(frame, Class::Firm, None)
     }
 
+    /// An answer or a notice, from a place that need not know whether the connection is ending.
+    pub(crate) fn send(&self, frame: Frame) {
+        self.push(frame);
+    }
+
     /// An event of a subscription.
     pub(crate) fn push_event(&self, frame: Frame, class: Class, ticket: &Arc<Ticket>) -> Pushed {
         self.put(frame, class, Some(ticket))

@@ -216,7 +216,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
     // === get, presence, AUTH ===
 
     fn on_get(&mut self, id: u64, room: &str, dialect: Dialect) {
-        let send = move |outbox: &Outbox, result: &GetResult| outbox.push(dialect.frame(frame::SUB, result, result));
+        let send = move |outbox: &Outbox, result: &GetResult| outbox.send(dialect.frame(frame::SUB, result, result));
         let refused = move |room: &str, code: Code, text: &str| GetResult {
             op: "get".into(),
             id,
@@ -227,17 +227,14 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         };
         let (route, rights) = match self.gate.room(room) {
             Ok(found) => found,
-            Err(denied) => return drop(send(&self.outbox, &refused(room, denied.code, &denied.text))),
+            Err(denied) => return send(&self.outbox, &refused(room, denied.code, &denied.text)),
         };
         if !rights.has(proto::Rights::SUB) {
-            return drop(send(&self.outbox, &refused(room, Code::PermissionDenied, Code::PermissionDenied.message())));
+            return send(&self.outbox, &refused(room, Code::PermissionDenied, Code::PermissionDenied.message()));
         }
         // Each open question holds a clone.
         if Arc::strong_count(&self.gets) > GETS_MAX {
-            return drop(send(
-                &self.outbox,
-                &refused(room, Code::Busy, "too many questions of this connection are open"),
-            ));
+            return send(&self.outbox, &refused(room, Code::Busy, "too many questions of this connection are open"));
         }
         let (shared, outbox, open, asker) =
             (self.shared.clone(), self.outbox.clone(), self.gets.clone(), self.gate.asker(rights));

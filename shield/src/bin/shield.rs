@@ -1,1 +1,173 @@
-fn main() {}
+//! `shield serve --config arqon.toml [--node NAME] [--json]`: the Shield on NATS and real TCP.
+//!
+//! SIGTERM and SIGINT drain; SIGHUP reads keys and limits again. Exit codes: 0 good, 2 bad use or configuration,
+//! 3 an address cannot be bound, 1 anything else.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use clap::{Parser, Subcommand};
+use proto::NodeId;
+use shield::{Keys, ShieldParts};
+use spine::{NatsSpine, SpineOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use voltron_core::config::{Config, Limits};
+use voltron_core::metrics::Metrics;
+use voltron_core::{AllowAll, Listener, Net, OsIds, SystemClock, TcpNet, telemetry};
+
+/// The WebSocket edge of Arqon.
+#[derive(Parser)]
+#[command(name = "shield", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves WebSocket clients until SIGTERM, then drains.
+    Serve {
+        /// The configuration file; `arq config check` explains what is wrong with one.
+        #[arg(long, default_value = "arqon.toml")]
+        config: PathBuf,
+        /// This Shield's name, unique among the Shields of one NATS account.
+        #[arg(long, default_value = "shield-1")]
+        node: String,
+        /// Print the bound addresses as one JSON line on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Why the Shield did not run to its end.
+enum Failure {
+    Use(String),
+    Bind(String),
+    Other(String),
+}
+
+fn main() -> ExitCode {
+    let Command::Serve { config, node, json } = Args::parse().command;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(Failure::Other(format!("cannot start the runtime: {error}"))),
+    };
+    match runtime.block_on(run(&config, &node, json)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(failure),
+    }
+}
+
+fn report(failure: Failure) -> ExitCode {
+    let (text, code) = match failure {
+        Failure::Use(text) => (text, 2),
+        Failure::Bind(text) => (text, 3),
+        Failure::Other(text) => (text, 1),
+    };
+    eprintln!("shield: {text}");
+    ExitCode::from(code)
+}
+
+async fn run(path: &Path, node: &str, json: bool) -> Result<(), Failure> {
+    let config = Config::load(path).map_err(|error| Failure::Use(error.to_string()))?;
+    let node = NodeId::parse(node).map_err(|error| Failure::Use(format!("--node: {error}")))?;
+    let _telemetry = telemetry::init(&config.log, node.as_str()).map_err(|error| Failure::Use(error.to_string()))?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let keys = Keys::load(&config.auth).map_err(|error| Failure::Use(error.to_string()))?;
+    let keys = Arc::new(ArcSwap::from_pointee(keys));
+    let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
+    let options = options(&config, &node)?;
+
+    let bind = async |host: &str, port: u16| {
+        let addr = format!("{host}:{port}");
+        let listener =
+            TcpNet.bind(&addr).await.map_err(|error| Failure::Bind(format!("cannot bind {addr}: {error}")))?;
+        let local = Listener::local_addr(&listener).map_err(|error| Failure::Bind(error.to_string()))?;
+        Ok((listener, local))
+    };
+    let (ws, ws_addr) = bind(&config.server.host, config.server.port).await?;
+    let (http, http_addr) = bind(&config.http.host, config.http.port).await?;
+    if json {
+        let line = serde_json::json!({
+            "ready": true, "node": node.as_str(), "ws": format!("ws://{ws_addr}/v1/ws"), "http": format!("http://{http_addr}"),
+        });
+        println!("{line}");
+    } else {
+        println!("clients:   ws://{ws_addr}/v1/ws\noperators: http://{http_addr}");
+    }
+
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| Failure::Other(error.to_string()))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::Other(error.to_string()))?;
+    let reload = {
+        let (path, keys, limits) = (path.to_owned(), keys.clone(), limits.clone());
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                reload(&path, &keys, &limits);
+            }
+        })
+    };
+    let shutdown = async move {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    };
+    let parts = ShieldParts::<TcpNet, _, _, _> {
+        node,
+        ws,
+        http: Some(http),
+        spine: NatsSpine::connect(options),
+        clock: SystemClock,
+        ids: OsIds,
+        overseer: Arc::new(AllowAll),
+        config,
+        metrics: Metrics::new(),
+        keys,
+    };
+    shield::serve_with(parts, limits, shutdown).await;
+    reload.abort();
+    Ok(())
+}
+
+fn options(config: &Config, node: &NodeId) -> Result<SpineOptions, Failure> {
+    let credentials = match (&config.nats.user, &config.nats.password_file) {
+        (Some(user), Some(file)) => {
+            let password = std::fs::read_to_string(file)
+                .map_err(|error| Failure::Use(format!("[nats] password_file {file}: {error}")))?;
+            Some((user.clone(), password.trim().to_owned()))
+        }
+        _ => None,
+    };
+    let options = SpineOptions {
+        urls: config.nats.urls.clone(),
+        credentials,
+        tls: config.nats.tls,
+        publish_timeout: Duration::from_millis(config.nats.publish_timeout_ms),
+        ping_interval: Duration::from_millis(config.nats.ping_interval_ms),
+        logs: config.nats.logs,
+        ..SpineOptions::new("", node.as_str(), format!("_INBOX.s.{node}"))
+    };
+    options.check().map_err(|error| Failure::Use(format!("[nats] urls: {error}")))?;
+    Ok(options)
+}
+
+/// Keys and limits of the file as it is now; what cannot be used leaves the old ones in force.
+fn reload(path: &Path, keys: &ArcSwap<Keys>, limits: &ArcSwap<Limits>) {
+    match Config::load(path) {
+        Ok(config) => match Keys::load(&config.auth) {
+            Ok(new) => {
+                keys.store(Arc::new(new));
+                limits.store(Arc::new(config.limits));
+                tracing::info!("keys and limits reloaded");
+            }
+            Err(error) => tracing::error!(%error, "reload refused: the old keys and limits stay"),
+        },
+        Err(error) => tracing::error!(%error, "reload refused: the old keys and limits stay"),
+    }
+}

@@ -24,7 +24,7 @@ const PAUSE_OPENED: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub(crate) enum OpenOutcome {
     /// Somebody serves the room.
-    Served(internal::Opened),
+    Served,
     /// Refused for good, e.g. 5001.
     Refused(Code, String),
     /// Nobody could be asked, or it came to nothing.
@@ -51,7 +51,7 @@ impl<S: Spine> Replies<S> {
         };
         match self.call(&route.open, open.encode_to_vec().into(), limit).await {
             Ok(body) => match internal::Opened::decode(body) {
-                Ok(opened) if opened.code == 0 => OpenOutcome::Served(opened),
+                Ok(opened) if opened.code == 0 => OpenOutcome::Served,
                 Ok(opened) => match u16::try_from(opened.code).ok().and_then(Code::from_u16) {
                     Some(code) if code.as_u16() < 6000 => OpenOutcome::Refused(code, opened.message),
                     _ => OpenOutcome::Unavailable,
@@ -120,7 +120,7 @@ impl<S: Spine> Replies<S> {
         let Some((create, since)) = self.table().head(&route.key) else { return };
         let left = (since + self.answer_timeout).saturating_duration_since(Instant::now());
         match self.open(route, create, None, left).await {
-            OpenOutcome::Served(_) => {}
+            OpenOutcome::Served => {}
             OpenOutcome::Unavailable => tokio::time::sleep(Duration::from_millis(50)).await,
             OpenOutcome::Refused(code, text) => {
                 // Meant for the first one; the next may hold the right to create.

@@ -78,16 +78,16 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         };
         let (route, rights) = match self.gate.room(&request.room) {
             Ok(found) => found,
-            Err(denied) => return drop(self.outbox.push(refused(denied.code, &denied.text))),
+            Err(denied) => return self.outbox.send(refused(denied.code, &denied.text)),
         };
         if !rights.has(Rights::SUB) {
-            return drop(self.outbox.push(refused(Code::PermissionDenied, Code::PermissionDenied.message())));
+            return self.outbox.send(refused(Code::PermissionDenied, Code::PermissionDenied.message()));
         }
         if !self.shared.health.serving() {
-            return drop(self.outbox.push(refused(Code::Unavailable, Code::Unavailable.message())));
+            return self.outbox.send(refused(Code::Unavailable, Code::Unavailable.message()));
         }
         if self.shared.rooms.is_absent(&route.key) {
-            return drop(self.outbox.push(refused(Code::RoomAbsent, Code::RoomAbsent.message())));
+            return self.outbox.send(refused(Code::RoomAbsent, Code::RoomAbsent.message()));
         }
         // A second SUB takes the place of the first: events of the old one that still wait are discarded.
         self.end_sub(&request.room);

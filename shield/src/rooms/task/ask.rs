@@ -66,7 +66,7 @@ pub(crate) async fn owner<S: Spine, C: WallClock, I: Ids>(
         let left = deadline.saturating_duration_since(Instant::now());
         // Reading creates nothing: an absent room stays absent.
         match shared.replies.open(route, false, None, left).await {
-            OpenOutcome::Served(_) => tokio::time::sleep(Duration::from_millis(if repeats > 2 { 20 } else { 0 })).await,
+            OpenOutcome::Served => tokio::time::sleep(Duration::from_millis(if repeats > 2 { 20 } else { 0 })).await,
             OpenOutcome::Refused(code, text) => return Err((code, text)),
             OpenOutcome::Unavailable => tokio::time::sleep(Duration::from_millis(50)).await,
         }
