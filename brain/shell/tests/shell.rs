@@ -1,0 +1,207 @@
+//! The shell on the simulated broker over real TCP, with the users and permissions of production.
+
+mod support;
+
+use futures_util::StreamExt as _;
+use proto::internal::Kind;
+use proto::{Pattern, Subject, v1};
+use spine::{Delivery, Spine as _};
+use spine_sim::Faults;
+use support::*;
+
+#[tokio::test]
+async fn a_command_goes_in_and_an_event_comes_out() {
+    let ground = Ground::new(&["brain-1"]).await;
+    let brain = ground.brain("brain-1");
+    let mut shield = ground.shield().await;
+    let room = room("lobby");
+    let out = Pattern::exact(&Subject::output(&room));
+    let mut out = shield.spine.subscribe(&out, None, 64).await.unwrap();
+    let opened = shield.open(&room).await;
+    assert_eq!((opened.term, opened.seq, opened.node.as_str()), (1, 0, "brain-1"));
+
+    let hello = shield.command(&room, "ann", say("hello"));
+    let ack = shield.ask(&room, &hello).await;
+    assert_eq!((ack.code, ack.epoch, ack.seq), (0, opened.epoch, 1));
+
+    let entry = within("the event", async {
+        loop {
+            let Delivery::Msg(message) = out.next().await.unwrap() else { panic!("lost") };
+            assert!(message.stream_seq.is_some(), "a stored entry carries its position");
+            let entry = proto::internal::LogEntry::decode_from(&message.body);
+            if entry.kind == Kind::Events as i32 {
+                return entry;
+            }
+        }
+    })
+    .await;
+    let event = events(&[entry]).remove(0);
+    assert_eq!((event.user.as_str(), event.seq, event.epoch), ("ann", 1, opened.epoch));
+    assert_eq!(brain.metric("brain_room_count"), 1);
+    assert_eq!(brain.metric("brain_events_total"), 1);
+    brain.stop().await;
+}
+
+trait DecodeFrom {
+    fn decode_from(bytes: &bytes::Bytes) -> Self;
+}
+impl DecodeFrom for proto::internal::LogEntry {
+    fn decode_from(bytes: &bytes::Bytes) -> Self {
+        prost::Message::decode(bytes.clone()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_restarted_node_takes_over_with_the_next_term_and_knows_repeats() {
+    let ground = Ground::new(&["brain-1"]).await;
+    let brain = ground.brain("brain-1");
+    let mut shield = ground.shield().await;
+    let room = room("lobby");
+    let first = shield.open(&room).await;
+    let hello = shield.command(&room, "ann", say("hello"));
+    let ack = shield.ask(&room, &hello).await;
+    brain.stop().await;
+
+    let brain = ground.brain("brain-1");
+    let again = shield.ask(&room, &hello).await;
+    assert_eq!((again.code, again.epoch, again.seq, again.duplicate), (0, ack.epoch, ack.seq, true));
+    let second = shield.open(&room).await;
+    assert_eq!((second.epoch, second.term), (first.epoch, first.term + 1));
+    assert_eq!(events(&shield.log(&room).await).len(), 1);
+    brain.kill().await;
+
+    let brain = ground.brain("brain-1");
+    let third = shield.open(&room).await;
+    assert_eq!((third.epoch, third.term), (first.epoch, first.term + 2));
+    brain.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_nodes_one_owns_a_room_and_the_other_follows_its_death() {
+    let ground = Ground::new(&["brain-1", "brain-2"]).await;
+    let mut brains = [("brain-1", ground.brain("brain-1")), ("brain-2", ground.brain("brain-2"))].to_vec_pairs();
+    let mut shield = ground.shield().await;
+    let rooms: Vec<_> = (0..8).map(|n| room(&format!("room-{n}"))).collect();
+    let mut owners = Vec::new();
+    for room in &rooms {
+        let opened = shield.open(room).await;
+        assert_eq!(opened.term, 1);
+        let again = shield.open(room).await;
+        assert_eq!((again.node.as_str(), again.term), (opened.node.as_str(), 1), "ownership is sticky");
+        let hello = shield.command(room, "ann", say("hello"));
+        assert_eq!(shield.ask(room, &hello).await.code, 0);
+        owners.push(opened.node);
+    }
+    let dead = owners[0].clone();
+    let at = brains.iter().position(|(name, _)| *name == dead).unwrap();
+    brains.remove(at).1.kill().await;
+    let left = brains[0].0;
+    for (room, owner) in rooms.iter().zip(&owners) {
+        let hello = shield.command(room, "bob", say("again"));
+        let ack = shield.ask(room, &hello).await;
+        assert_eq!((ack.code, ack.seq), (0, 2), "the room goes on where it was");
+        let opened = shield.open(room).await;
+        assert_eq!(opened.node, left);
+        assert_eq!(opened.term, if *owner == dead { 2 } else { 1 });
+    }
+    for (_, brain) in brains {
+        brain.stop().await;
+    }
+}
+
+trait Pairs<T> {
+    fn to_vec_pairs(self) -> Vec<T>;
+}
+impl<T, const N: usize> Pairs<T> for [T; N] {
+    fn to_vec_pairs(self) -> Vec<T> {
+        self.into_iter().collect()
+    }
+}
+
+#[tokio::test]
+async fn commands_that_wait_for_an_unresolved_commit_go_out_together() {
+    let ground = Ground::new(&["brain-1"]).await;
+    let brain = ground.brain("brain-1");
+    let mut shield = ground.shield().await;
+    let room = room("lobby");
+    shield.open(&room).await;
+    let before = shield.log(&room).await.len();
+    // Stored, and its PubAck lost: what comes after it must wait until that is found out.
+    ground.broker.faults(|faults| *faults = Faults { lose_ack: spine_sim::Rule::Next(1), ..Faults::default() });
+    let mut slots = Vec::new();
+    for n in 0..200 {
+        let command = shield.command(&room, "ann", say(&format!("{n}")));
+        slots.push(shield.send(&room, &command).await);
+    }
+    let acks = shield.acks(&slots).await;
+    let mut places: Vec<_> = acks.iter().map(|ack| (ack.code, ack.seq)).collect();
+    places.sort_unstable();
+    assert_eq!(places, (1..=200).map(|seq| (0, seq)).collect::<Vec<_>>());
+    let log = shield.log(&room).await;
+    let said = events(&log);
+    assert!(said.iter().enumerate().all(|(i, event)| event.seq == i as u64 + 1));
+    assert!(log.len() - before <= 10, "{} entries for 200 commands", log.len() - before);
+    assert_eq!(brain.metric("brain_unresolved_total"), 1);
+    brain.stop().await;
+}
+
+#[tokio::test]
+async fn a_spine_that_comes_late_and_restarts_is_waited_for() {
+    let mut ground = Ground::silent(&["brain-1"]).await;
+    let brain = ground.brain("brain-1");
+    ground.serve().await;
+    let mut shield = ground.shield().await;
+    let room = room("lobby");
+    let hello = shield.command(&room, "ann", say("hello"));
+    let ack = shield.ask(&room, &hello).await;
+    ground.crash(false).await;
+    ground.serve().await;
+    let again = shield.ask(&room, &hello).await;
+    assert_eq!((again.code, again.epoch, again.seq, again.duplicate), (0, ack.epoch, ack.seq, true));
+    let more = shield.command(&room, "ann", say("more"));
+    let more = shield.ask(&room, &more).await;
+    assert_eq!((more.code, more.epoch, more.seq), (0, ack.epoch, 2), "this owner served through: nothing was lost");
+    brain.stop().await;
+}
+
+#[tokio::test]
+async fn a_lost_tail_begins_a_new_epoch() {
+    let mut ground = Ground::new(&["brain-1"]).await;
+    let brain = ground.brain("brain-1");
+    let mut shield = ground.shield().await;
+    let room = room("lobby");
+    let hello = shield.command(&room, "ann", say("hello"));
+    let ack = shield.ask(&room, &hello).await;
+    ground.broker.sync();
+    let lost = shield.command(&room, "ann", say("lost"));
+    assert_eq!(shield.ask(&room, &lost).await.seq, 2);
+    ground.crash(true).await;
+    ground.serve().await;
+    let more = shield.command(&room, "ann", say("more"));
+    let more = shield.ask(&room, &more).await;
+    assert_eq!((more.code, more.seq), (0, 1));
+    assert!(more.epoch > ack.epoch, "continuity was lost, and that is said");
+    let sync = v1::Sync { since: Some(v1::Head { epoch: ack.epoch, seq: 2 }), ..v1::Sync::default() };
+    let reply = shield.sync(&room, sync).await;
+    assert!(!reply.recovered && !reply.snapshot.is_empty(), "an old epoch's cursor gets the state");
+    brain.stop().await;
+}
+
+#[tokio::test]
+async fn a_subscriber_gets_leave_with_what_it_missed() {
+    let ground = Ground::new(&["brain-1"]).await;
+    let brain = ground.brain("brain-1");
+    let mut shield = ground.shield().await;
+    let room = room("lobby");
+    let mut last = v1::Ack::default();
+    for n in 0..5 {
+        let command = shield.command(&room, "ann", say(&format!("{n}")));
+        last = shield.ask(&room, &command).await;
+    }
+    let sync = v1::Sync { since: Some(v1::Head { epoch: last.epoch, seq: 2 }), ..v1::Sync::default() };
+    let reply = shield.sync(&room, sync).await;
+    assert_eq!((reply.code, reply.recovered, reply.seq, reply.events.len()), (0, true, 5, 3));
+    let reply = shield.sync(&room, v1::Sync { history: 2, ..v1::Sync::default() }).await;
+    assert_eq!((reply.recovered, reply.events.len(), reply.snapshot.len()), (false, 2, 1));
+    brain.stop().await;
+}
