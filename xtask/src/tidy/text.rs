@@ -77,7 +77,8 @@ fn rust(file: &File) -> Vec<Finding> {
     } else if lines > LINES_WARN {
         found.push(Finding::warning(&file.path, format!("{lines} lines, mostly at most {LINES_WARN}")));
     }
-    if !file.text.starts_with("//! ") {
+    // What foo/tests.rs is for stands in its path.
+    if !file.text.starts_with("//! ") && !file.path.ends_with("/tests.rs") {
         found.push(Finding::error(&file.path, "the first line says what the file is for: `//! …`"));
     }
     // Cargo itself asks for tests/NAME/mod.rs: another file there would be a test of its own.
@@ -174,6 +175,7 @@ mod tests {
     #[test]
     fn rust_files() {
         finds("a.rs", "fn f() {}\n", "what the file is for");
+        assert_eq!(found("a/src/b/tests.rs", "use super::*;\n"), [""; 0]);
         finds("a.rs", &format!("//! A.\n{}", "\n".repeat(LINES_MAX)), "split it");
         finds("a.rs", &format!("//! A.\n{}", "\n".repeat(LINES_WARN)), "mostly at most");
         finds("a/mod.rs", "//! A.\n", "foo.rs and foo/");
