@@ -10,6 +10,9 @@
 
 mod cases;
 pub mod core;
+pub mod faults;
+pub mod jetstream;
+pub mod permissions;
 mod tools;
 
 use std::future::Future;

@@ -58,7 +58,10 @@ pub trait Spine: Clone + Send + Sync + 'static {
     /// Subscribes, and returns after the broker has confirmed it (SUB + PONG): what is published through the same
     /// broker afterwards is delivered. At most `capacity` messages wait here; beyond, the newest are dropped and the
     /// subscription says [`Delivery::Lost`] with their number before the next message. With `queue`, each message
-    /// goes to one member of the group.
+    /// goes to one member of the group. Waits at most the configured publish deadline.
+    ///
+    /// What the user may not subscribe to is [`SubscribeError::Denied`]; a denial that comes only afterwards (or at a
+    /// reconnect, when permissions have changed) ends the subscription.
     fn subscribe(
         &self,
         to: &Pattern,
@@ -67,9 +70,11 @@ pub trait Spine: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Sub, SubscribeError>> + Send;
 
     /// Appends to the stream that holds `to`, only if the last message there of this very subject has the position
-    /// `expect` ([`StreamSeq::NONE`]: there is none). `Refused` means surely not stored (another position was last,
-    /// the stream is full, …); `Unresolved` (timeout, disconnect, err_code 10071 or 10164, no answer) that the caller
-    /// must find out by reading. Never sets `Nats-Msg-Id`. Waits at most the configured publish deadline.
+    /// `expect` ([`StreamSeq::NONE`]: there is none). `Refused` means surely not stored: the stream is full, nobody
+    /// takes the subject now (503), it is too big, the Spine is closed. `Unresolved` (no answer in time, the connection
+    /// lost, err_code 10071 or 10164) means that the caller must find out by reading. Without a connection it says
+    /// `Unresolved(Disconnected)` at once and sends nothing, now or later: after a reconnect the log comes first.
+    /// Never sets `Nats-Msg-Id`. Waits at most the configured publish deadline.
     fn append(
         &self,
         to: &Subject,
@@ -77,10 +82,12 @@ pub trait Spine: Clone + Send + Sync + 'static {
         body: Bytes,
     ) -> impl Future<Output = Result<StreamSeq, AppendError>> + Send;
 
-    /// The last stored message of a subject; `None` if there is none.
+    /// The last stored message of a subject; `None` if there is none. Like all reads it waits at most the configured
+    /// publish deadline, for a connection as well as for the answer.
     fn last(&self, of: &Subject, via: Via) -> impl Future<Output = Result<Option<Stored>, ReadError>> + Send;
 
-    /// Stored messages of a subject from position `from` on, ascending, at most `max` of them and about 1 MiB.
+    /// Stored messages of a subject from position `from` on, ascending, at most `max` of them and about 1 MiB (the
+    /// first in any case).
     /// [`Batch::more`] says whether others follow.
     fn read(
         &self,
@@ -90,7 +97,9 @@ pub trait Spine: Clone + Send + Sync + 'static {
         via: Via,
     ) -> impl Future<Output = Result<Batch, ReadError>> + Send;
 
-    /// The last stored message of each subject that matches, ascending by position.
+    /// The last stored message of each subject that matches, ascending by position. All of them lie in one stream. Up
+    /// to 1,024 subjects in one answer; beyond, the matching messages are read through, at most 65,536, else refused
+    /// with code 413.
     fn last_of(&self, of: &Pattern) -> impl Future<Output = Result<Batch, ReadError>> + Send;
 
     /// Deletes the messages of a subject below position `keep`. No purge without a position exists.
@@ -99,9 +108,11 @@ pub trait Spine: Clone + Send + Sync + 'static {
     /// Creates a stream, or verifies that the one there is has this specification.
     fn ensure(&self, stream: &StreamSpec) -> impl Future<Output = Result<(), EnsureError>> + Send;
 
-    /// Whether there is a connection, and which. The value changes at each connect and disconnect.
+    /// Whether there is a connection, and which. The value changes at each connect and disconnect. `Connected` is said
+    /// when the broker has every subscription again. Down from the start until then, and after `close`.
     fn link(&self) -> watch::Receiver<Link>;
 
-    /// Writes out what is queued and closes the connection; subscriptions end.
+    /// Writes out what is queued, for at most the configured publish deadline, and closes the connection: subscriptions
+    /// end, and every later call says `Closed` at once (an append: `Refused` with code 0).
     fn close(&self) -> impl Future<Output = ()> + Send;
 }

@@ -140,9 +140,9 @@ impl NatsServer {
         }
     }
 
-    /// SIGSTOP: its connections stay open and nobody answers, as when a machine hangs.
-    pub fn pause(&self) -> Result<(), ServerError> {
-        self.running()?.signal(rustix::process::Signal::STOP)
+    /// SIGSTOP: its connections stay open and nobody answers, as when a machine hangs. Returns when it has stopped.
+    pub async fn pause(&self) -> Result<(), ServerError> {
+        self.running()?.stop().await
     }
 
     /// SIGCONT: undoes [`pause`](Self::pause).

@@ -33,7 +33,7 @@ impl World for NatsWorld {
     }
 
     async fn pause(&mut self) -> Result<(), String> {
-        self.0.pause().map_err(|e| e.to_string())
+        self.0.pause().await.map_err(|e| e.to_string())
     }
 
     async fn resume(&mut self) -> Result<(), String> {

@@ -24,12 +24,12 @@ async fn starts_dies_and_comes_back_on_its_port() {
     assert!(greets(&server).await);
     server.kill_9().await;
     assert!(!greets(&server).await);
-    assert!(matches!(server.pause(), Err(ServerError::NotRunning)));
+    assert!(matches!(server.pause().await, Err(ServerError::NotRunning)));
     server.restart().await.unwrap();
     assert_eq!(server.port(), port);
     assert_ne!(server.pid(), pid);
     assert!(greets(&server).await);
-    server.pause().unwrap();
+    server.pause().await.unwrap();
     server.resume().unwrap();
     server.stop().await;
     assert!(!greets(&server).await);

@@ -8,7 +8,7 @@ use proto::{Pattern, StreamName, Subject};
 use tokio::time::timeout_at;
 
 use super::wire::{GetAnswer, GetRequest};
-use super::{Answers, CallError, JetStream, Transport, api_subject, refused};
+use super::{Answers, JetStream, Transport, api_subject, refused};
 use crate::{Batch, ReadError, Stored, StreamSeq, Via};
 
 /// A batch ends after about so many bytes.

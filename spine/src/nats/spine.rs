@@ -66,6 +66,9 @@ impl Spine for NatsSpine {
         let shared = &self.inner.shared;
         let deadline = self.inner.deadline();
         let pattern = convert::subject(to.as_bytes());
+        let (feed, deliveries) = buffer::channel(capacity);
+        // Before the broker can say no to it.
+        let registration = shared.subscriptions.add(to, feed.clone());
         let subscribed = async {
             match queue {
                 None => client.subscribe(pattern).await,
@@ -77,8 +80,6 @@ impl Spine for NatsSpine {
             Ok(Err(_)) => return Err(SubscribeError::Closed),
             Err(_) => return Err(SubscribeError::Timeout),
         };
-        let (feed, deliveries) = buffer::channel(capacity);
-        let registration = shared.subscriptions.add(to, feed.clone());
         let sub = NatsSub::start(subscriber, feed, deliveries, registration);
         // Closed between the first look and the registration: `close` did not see this one.
         if shared.is_closed() {

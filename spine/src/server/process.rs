@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -114,8 +114,25 @@ impl Process {
 
     pub(super) fn signal(&self, signal: Signal) -> Result<(), ServerError> {
         // The child is not yet waited for, so its id cannot have passed to another process.
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).ok_or(ServerError::NotRunning)?;
-        kill_process(pid, signal).map_err(|e| io_error("cannot signal it")(e.into()))
+        kill_process(self.id()?, signal).map_err(|e| io_error("cannot signal it")(e.into()))
+    }
+
+    fn id(&self) -> Result<Pid, ServerError> {
+        i32::try_from(self.pid).ok().and_then(Pid::from_raw).ok_or(ServerError::NotRunning)
+    }
+
+    /// Stops it, and waits until all its threads stand still: the signal alone reaches them one after the other.
+    pub(super) async fn stop(&self) -> Result<(), ServerError> {
+        self.signal(Signal::STOP)?;
+        let stopped = async {
+            let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+            while waitid(WaitId::Pid(self.id()?), options).map_err(|e| io_error("cannot stop it")(e.into()))?.is_none()
+            {
+                sleep(Duration::from_millis(1)).await;
+            }
+            Ok(())
+        };
+        timeout(STOP_LIMIT, stopped).await.unwrap_or(Err(ServerError::NotRunning))
     }
 
     pub(super) async fn kill(mut self) {
