@@ -37,3 +37,26 @@ fn committed<T: Serialize>(file: &str, about: &str, cases: &[T]) {
         path.display()
     );
 }
+
+/// The cases' bytes as seeds of a fuzz target, one file each, named by number and case.
+fn seeds<'a>(target: &str, cases: impl Iterator<Item = (&'a str, Vec<u8>)>) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
+    let slug = |name: &str| -> String {
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
+    };
+    let wanted: std::collections::BTreeMap<String, Vec<u8>> =
+        cases.enumerate().map(|(n, (name, bytes))| (format!("{n:03}-{}", slug(name)), bytes)).collect();
+    if env::var_os("ARQON_BLESS").is_some() {
+        fs::remove_dir_all(&folder).ok();
+        fs::create_dir_all(&folder).unwrap();
+        for (name, bytes) in &wanted {
+            fs::write(folder.join(name), bytes).unwrap();
+        }
+    }
+    let found: std::collections::BTreeMap<String, Vec<u8>> = fs::read_dir(&folder)
+        .expect("fuzz/seeds is committed")
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+        .collect();
+    assert!(wanted == found, "{} is not what the cases say; ARQON_BLESS=1 writes it anew", folder.display());
+}

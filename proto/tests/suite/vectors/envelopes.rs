@@ -6,7 +6,7 @@ use proto::view::EnvelopeView;
 use proto::{Code, Rights, v1};
 use serde::Serialize;
 
-use super::{committed, hex};
+use super::{committed, hex, seeds};
 use crate::oracle;
 use crate::wire::{Wire, tag};
 
@@ -212,8 +212,10 @@ fn read<'a>(door: &str, bytes: &'a [u8]) -> Result<EnvelopeView<'a>, proto::view
 #[test]
 fn envelopes() {
     let good = good().into_iter().map(|(name, door, wire)| (name, door, OK, wire));
-    let cases: Vec<Case> = good
-        .chain(bad())
+    let all: Vec<_> = good.chain(bad()).collect();
+    seeds("envelope", all.iter().map(|(name, _, _, wire)| (*name, wire.0.clone())));
+    let cases: Vec<Case> = all
+        .into_iter()
         .map(|(name, door, code, Wire(bytes))| {
             oracle::envelope(&bytes);
             let read = read(door, &bytes);

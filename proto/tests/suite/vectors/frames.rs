@@ -5,7 +5,7 @@ use proto::frame::{self, ClientFrame, FrameError, ServerFrame};
 use proto::{Code, v1};
 use serde::Serialize;
 
-use super::{committed, hex};
+use super::{committed, hex, seeds};
 
 #[derive(Serialize)]
 struct Case {
@@ -90,6 +90,7 @@ fn frames() {
         ("ERR without its code", "server", "binary", vec![0x99, 1]),
         ("ERR with 513 bytes", "server", "binary", [&[0x99, 3, 0xe9][..], &[b'x'; 513]].concat()),
     ];
+    seeds("frame", cases.iter().map(|(name, _, _, bytes)| (*name, bytes.clone())));
     let cases: Vec<Case> = cases
         .into_iter()
         .map(|(name, from, kind, bytes)| {
