@@ -1,6 +1,8 @@
 //! A tiny reference of what the room's core stands on: one room's log, its snapshots and its generation, as plain
 //! vectors, and some owners that call on them. Every call can be held back, answered wrongly, or stored late.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+
+pub mod history;
 
 use std::collections::VecDeque;
 
