@@ -8,6 +8,7 @@ mod json;
 mod mutations;
 mod oracle;
 mod properties;
+mod refusals;
 mod registry;
 mod signatures;
 mod strategies;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use proto::signature::{SigningKey, Transcript, public_key};
+use proto::signature::{SigningKey, Transcript, VerifyingKey, public_key};
 use proto::v1;
 use proto::view::EnvelopeView;
 
@@ -75,6 +75,11 @@ fn keys_of_small_order_are_no_keys() {
     assert!(public_key(&[0; 32]).is_err(), "a point of order 4");
     assert!(public_key(&[1; 31]).is_err());
     assert!(public_key(key().verifying_key().as_bytes()).is_ok());
+    // Should such a key come by another way: R = identity and S = 0 fit any message, and only the strict check refuses.
+    let weak = VerifyingKey::from_bytes(&identity).expect("a point");
+    let mut signature = [0; 64];
+    signature[0] = 1;
+    assert!(SIGNED.verify(&weak, &signature, &mut Vec::new()).is_err());
 }
 
 /// The way of a signed message: signed by the client, read by the view, verified from its bytes.
