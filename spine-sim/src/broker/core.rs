@@ -242,7 +242,7 @@ impl Core {
     }
 
     fn connect(&mut self, id: ConnId, json: &[u8]) {
-        let Ok(connect) = serde_json::from_slice::<Connect>(json) else {
+        let Some(connect) = Connect::parse(json) else {
             self.end(id);
             return;
         };

@@ -41,6 +41,15 @@ pub(super) struct Connect {
     pub(super) pass: Option<String>,
 }
 
+impl Connect {
+    /// As Go reads it: `null` leaves the default, unknown keys are skipped.
+    pub(super) fn parse(json: &[u8]) -> Option<Self> {
+        let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(json).ok()?;
+        fields.retain(|_, value| !value.is_null());
+        serde_json::from_value(fields.into()).ok()
+    }
+}
+
 impl Default for Connect {
     fn default() -> Self {
         Self {

@@ -164,6 +164,18 @@ impl JetStream {
             ("stream_msg_delete", self.delete_message(name, body))
         } else if let Some(name) = verb("STREAM.MSG.GET.") {
             ("stream_msg_get", self.leader_get(name, body).map_err(|error| (error, "")))
+        } else if let Some(rest) = call.strip_prefix("CONSUMER.") {
+            let kind = match rest.split('.').next() {
+                Some("INFO") => "consumer_info",
+                Some("NAMES") => "consumer_names",
+                Some("LIST") => "consumer_list",
+                Some("DELETE") => "consumer_delete",
+                _ => "consumer_create",
+            };
+            (
+                kind,
+                Err((ApiError::new(501, 10_003, "consumers are not modelled by this broker: read by Direct Get"), "")),
+            )
         } else {
             // The server swallows what it does not know, without a 503.
             return true;
@@ -204,7 +216,7 @@ impl JetStream {
         if body.is_empty() {
             return Err(mismatch());
         }
-        let config: Config = serde_json::from_slice(body).map_err(|error| ApiError::json(&error))?;
+        let config: Config = go_parsed(body)?;
         if config.name != name {
             return Err(mismatch());
         }
@@ -337,6 +349,7 @@ impl JetStream {
         let gone = stream.purge(&request.filter, request.seq, request.keep);
         if let Some(journal) = &mut self.journal {
             journal.removed(name, &gone);
+            journal.last(name, stream.last_seq());
         }
         Ok(format!(r#""success":true,"purged":{}"#, gone.len()))
     }
@@ -350,6 +363,9 @@ impl JetStream {
         let _ = request.no_erase;
         if stream.config.deny_delete {
             return Err((ApiError::new(500, 10_057, "message delete not permitted"), ""));
+        }
+        if request.seq > stream.last_seq() && !stream.config.is_memory() {
+            return Err((ApiError::new(500, 10_057, "stream store EOF"), ""));
         }
         if !stream.remove(request.seq) {
             return Err((ApiError::new(400, 10_043, &format!("sequence {} not found", request.seq)), ""));
@@ -375,7 +391,12 @@ impl JetStream {
         let all: Vec<&Stream> = self.selected(&request).map(|(_, stream)| stream).collect();
         let mut page = Vec::new();
         for stream in all.iter().skip(request.offset).take(256) {
-            page.push(go_text(&self.described(stream, now_ms, false, false, BTreeMap::new(), false)));
+            // The server leaves its own marks out of this list, but for one.
+            let mut config = stream.config.clone();
+            config.metadata.retain(|key, _| !matches!(key.as_str(), "_nats.level" | "_nats.ver"));
+            let mut described = self.described(stream, now_ms, false, false, BTreeMap::new(), false);
+            described.config = &config;
+            page.push(go_text(&described));
         }
         Ok(format!(r#""total":{},"offset":{},"limit":256,"streams":[{}]"#, all.len(), request.offset, page.join(",")))
     }
@@ -399,7 +420,15 @@ fn optional<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Ap
     if body.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(body).map_err(|error| ApiError::json(&error))
+    go_parsed(body)
+}
+
+/// Parses an object as Go does: `null` leaves the default.
+fn go_parsed<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
+    let fields: Result<serde_json::Map<String, Value>, _> = serde_json::from_slice(body);
+    let mut fields = fields.map_err(|error| ApiError::json(&error))?;
+    fields.retain(|_, value| !value.is_null());
+    serde_json::from_value(fields.into()).map_err(|error| ApiError::json(&error))
 }
 
 fn go_text(value: &impl Serialize) -> String {

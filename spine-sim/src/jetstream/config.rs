@@ -16,7 +16,7 @@ pub(crate) struct Config {
     pub(crate) name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) description: Option<String>,
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default)]
     pub(crate) subjects: Vec<String>,
     #[serde(default = "limits")]
     pub(crate) retention: String,
@@ -121,9 +121,6 @@ fn none() -> String {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape serde asks for")]
 const fn is_false(value: &bool) -> bool {
     !*value
-}
-fn nullable<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    Option::<Vec<String>>::deserialize(from).map(Option::unwrap_or_default)
 }
 
 impl Config {

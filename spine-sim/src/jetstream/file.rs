@@ -29,7 +29,7 @@ const RECORD_MAX: usize = 65 * 1024 * 1024;
 #[serde(tag = "k", rename_all = "snake_case")]
 enum Meta {
     Created {
-        config: Config,
+        config: Box<Config>,
         at: i64,
     },
     Deleted {
@@ -74,7 +74,7 @@ impl Journal {
 
     pub(super) fn created(&mut self, stream: &Stream) {
         if !stream.config.is_memory() {
-            self.put(&Meta::Created { config: stream.config.clone(), at: stream.created_ms }, &[]);
+            self.put(&Meta::Created { config: Box::new(stream.config.clone()), at: stream.created_ms }, &[]);
         }
     }
 
@@ -86,6 +86,10 @@ impl Journal {
         if !seqs.is_empty() {
             self.put(&Meta::Removed { stream: stream.into(), seqs: seqs.into() }, &[]);
         }
+    }
+
+    pub(super) fn last(&mut self, stream: &str, seq: u64) {
+        self.put(&Meta::Last { stream: stream.into(), seq }, &[]);
     }
 
     /// False if it could not be written.
@@ -148,7 +152,10 @@ fn write_all(path: &Path, streams: &BTreeMap<String, Stream>) -> io::Result<File
     let fresh = path.with_extension("new");
     let mut file = io::BufWriter::new(File::create(&fresh)?);
     for (name, stream) in streams.iter().filter(|(_, stream)| !stream.config.is_memory()) {
-        file.write_all(&record(&Meta::Created { config: stream.config.clone(), at: stream.created_ms }, &[]))?;
+        file.write_all(&record(
+            &Meta::Created { config: Box::new(stream.config.clone()), at: stream.created_ms },
+            &[],
+        ))?;
         let mut from = 1;
         while let Some((seq, entry)) = stream.next(b"", from) {
             file.write_all(&record(&message(name, seq, entry), &[&entry.subject, &entry.header, &entry.body]))?;
@@ -187,9 +194,9 @@ fn apply(streams: &mut BTreeMap<String, Stream>, payload: &[u8]) -> Option<()> {
     let content = &payload[end + 1..];
     match serde_json::from_slice(&payload[..end]).ok()? {
         Meta::Created { config, at } => match streams.get_mut(&config.name) {
-            Some(stream) => stream.reconfigure(config),
+            Some(stream) => stream.reconfigure(*config),
             None => {
-                streams.insert(config.name.clone(), Stream::new(config, at));
+                streams.insert(config.name.clone(), Stream::new(*config, at));
             }
         },
         Meta::Deleted { stream } => {

@@ -99,7 +99,6 @@ impl JetStream {
 
     /// `$JS.API.STREAM.MSG.GET.{stream}`.
     pub(super) fn leader_get(&self, name: &str, body: &[u8]) -> Result<String, ApiError> {
-        let Some(stream) = self.streams.get(name) else { return Err(ApiError::stream_not_found()) };
         if body.is_empty() {
             return Err(ApiError::bad_request());
         }
@@ -112,6 +111,7 @@ impl JetStream {
         if request.batch > 0 || request.max_bytes > 0 || request.multi_last.is_some() || request.up_to_seq > 0 {
             return Err(ApiError::bad_request());
         }
+        let Some(stream) = self.streams.get(name) else { return Err(ApiError::stream_not_found()) };
         let found = find(stream, request.seq, &request.last_by_subj, &request.next_by_subj);
         let (seq, entry) = found.ok_or_else(|| ApiError::new(404, 10_037, "no message found"))?;
         let encode = |bytes: &Bytes| (!bytes.is_empty()).then(|| data_encoding::BASE64.encode(bytes));
@@ -196,8 +196,10 @@ fn multi_last(
     reply: &Bytes,
     out: &mut Vec<Outgoing>,
 ) {
-    let up_to = if request.up_to_seq > 0 { request.up_to_seq.min(stream.last_seq()) } else { stream.last_seq() };
-    let found = stream.multi_last(filters, up_to);
+    let up_to = if request.up_to_seq > 0 { request.up_to_seq } else { stream.last_seq() };
+    // A file stream finds nothing if it is asked for more than it has; a memory stream takes that for all.
+    let beyond = request.up_to_seq > stream.last_seq() && !stream.config.is_memory();
+    let found = if beyond { Vec::new() } else { stream.multi_last(filters, up_to) };
     if found.len() > MULTI_LAST_MAX {
         out.push(Outgoing::with_header(reply.clone(), b"NATS/1.0 413 Too Many Results\r\n\r\n", b""));
         return;
@@ -260,7 +262,8 @@ impl<'a> Batch<'a> {
             self.out.push(Outgoing::with_header(self.reply.clone(), &header, &entry.body));
         }
         self.left = self.left.map(|left| left - 1);
-        self.bytes_left -= i64::try_from(entry.header.len() + entry.body.len()).unwrap_or(i64::MAX);
+        self.bytes_left -=
+            i64::try_from(entry.subject.len() + entry.header.len() + entry.body.len()).unwrap_or(i64::MAX);
         self.last_sent = seq;
         true
     }

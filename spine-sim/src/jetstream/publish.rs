@@ -4,6 +4,7 @@ use bytes::Bytes;
 use voltron_core::trace::{self, Hash16, Record};
 
 use super::api::ApiError;
+use super::config::Config;
 use super::stream::Entry;
 use super::{JetStream, Outgoing};
 use crate::broker::faults::Faults;
@@ -29,7 +30,7 @@ impl JetStream {
             return true;
         }
         let header = &message.payload[..message.header_len.unwrap_or(0)];
-        let refusal = match self.check(&name, &message.subject, header, now_ms, faults) {
+        let refusal = match self.check(&name, message, header, now_ms, faults) {
             Checked::Ok => None,
             Checked::Duplicate(seq) => {
                 self.acknowledge(
@@ -62,12 +63,16 @@ impl JetStream {
         true
     }
 
-    fn check(&self, name: &str, subject: &[u8], header: &[u8], now_ms: i64, faults: &Faults) -> Checked {
+    fn check(&self, name: &str, message: &Publish, header: &[u8], now_ms: i64, faults: &Faults) -> Checked {
+        let subject = &message.subject[..];
         let Some(stream) = self.streams.get(name) else { return Checked::Refused(ApiError::stream_not_found()) };
         if self.undecided.iter().any(|(other, entry, _)| other == name && entry.subject == subject)
             && expected(header, "Nats-Expected-Last-Subject-Sequence").is_some()
         {
             return Checked::Refused(ApiError::new(400, 10_164, "wrong last sequence"));
+        }
+        if Config::limit(stream.config.max_msg_size).is_some_and(|limit| message.payload.len() as u64 > limit) {
+            return Checked::Refused(ApiError::new(400, 10_054, "message size exceeds maximum allowed"));
         }
         if header.is_empty() {
             return Checked::Ok;
@@ -115,11 +120,8 @@ impl JetStream {
         let memory = self.streams.get(name).is_some_and(|stream| stream.config.is_memory());
         let used = self.stored_bytes(memory);
         let Some(stream) = self.streams.get_mut(name) else { return };
-        let size = (entry.header.len() + entry.body.len()) as u64;
         let (subject, kept, now_ms) = (entry.subject.clone(), entry.clone(), entry.at_ms);
-        let error = if super::config::Config::limit(stream.config.max_msg_size).is_some_and(|limit| size > limit) {
-            Some(ApiError::new(400, 10_054, "message size exceeds maximum allowed"))
-        } else if used + stream.cost(&entry) > self.limits.store_bytes_max {
+        let error = if used + stream.cost(&entry) > self.limits.store_bytes_max {
             Some(if memory {
                 ApiError::new(500, 10_028, "insufficient memory resources available")
             } else {

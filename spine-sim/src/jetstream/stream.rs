@@ -199,14 +199,14 @@ impl Stream {
             if full_subject && self.config.discard_new_per_subject {
                 return Err(Full::PerSubject);
             }
-            // A message that pushes out its own subject's oldest one takes its place.
-            if !full_subject {
-                if Config::limit(self.config.max_msgs).is_some_and(|limit| self.len() >= limit) {
-                    return Err(Full::Messages);
-                }
-                if Config::limit(self.config.max_bytes).is_some_and(|limit| self.bytes + cost > limit) {
-                    return Err(Full::Bytes);
-                }
+            // A message that pushes out its own subject's oldest one takes its place, if it is not larger.
+            if !full_subject && Config::limit(self.config.max_msgs).is_some_and(|limit| self.len() >= limit) {
+                return Err(Full::Messages);
+            }
+            let oldest = self.by_subject.get(&entry.subject).and_then(VecDeque::front).filter(|_| full_subject);
+            let room_made = oldest.and_then(|seq| self.entries.get(seq)).map_or(0, |oldest| self.cost(oldest));
+            if Config::limit(self.config.max_bytes).is_some_and(|limit| self.bytes + cost > limit) && room_made < cost {
+                return Err(Full::Bytes);
             }
         }
         let seq = self.last_seq + 1;
@@ -303,6 +303,11 @@ impl Stream {
         }
         for seq in &gone {
             self.remove(*seq);
+        }
+        // Of a whole stream, beyond its end: the positions up to there are spent, too.
+        if filter == ">" && below > self.last_seq + 1 {
+            self.last_seq = below - 1;
+            self.first_seq = below;
         }
         gone
     }

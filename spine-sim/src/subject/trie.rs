@@ -49,7 +49,7 @@ impl Trie {
             }
         }
         // One concrete iterator type, or the recursion would have endless types.
-        fn walk_boxed<'a>(node: &mut Node, rest: &mut dyn Iterator<Item = &'a [u8]>, id: SubId) {
+        fn walk_boxed(node: &mut Node, rest: &mut dyn Iterator<Item = &[u8]>, id: SubId) {
             walk(node, rest, id);
         }
         walk_boxed(&mut self.root, &mut tokens(pattern), id);

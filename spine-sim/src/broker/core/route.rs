@@ -22,7 +22,8 @@ impl Core {
         let Some(conn) = self.conns.get(&id) else { return };
         let connect = &conn.connect;
         if message.header_len.is_some() && !connect.headers {
-            self.fail(id, "message headers not supported");
+            // The server hangs up without a word.
+            self.end(id);
             return;
         }
         let user = conn.user;
