@@ -86,7 +86,7 @@ enum Phase {
     /// No generation was there: one is being written.
     LoadGen,
     /// The log is being read.
-    LoadLog(open::Load),
+    LoadLog(Box<open::Load>),
     /// An entry was sent.
     Appending,
     /// The log is being read for the unresolved entry.

@@ -62,5 +62,17 @@ pub async fn run<S: Spine, C: WallClock, I: Ids>(
     parts: BrainParts<S, C, I>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ShellError> {
-    node::run(parts, shutdown).await
+    node::run(parts, shutdown, || {}).await
+}
+
+/// As [`run`]; calls `ready` once, at the moment from which the node takes rooms.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until<S: Spine, C: WallClock, I: Ids>(
+    parts: BrainParts<S, C, I>,
+    shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+) -> Result<(), ShellError> {
+    node::run(parts, shutdown, ready).await
 }

@@ -42,6 +42,7 @@ const ROUNDS: u64 = 2;
 pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
     parts: BrainParts<S, C, I>,
     shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(),
 ) -> Result<(), ShellError> {
     let mut shutdown = pin!(shutdown);
     let brain = &parts.config.brain;
@@ -80,7 +81,7 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
         outcome = tokio::select! {
             biased;
             () = &mut shutdown => Ok(()),
-            ended = node.serve() => ended,
+            ended = node.serve(ready) => ended,
         };
         node.stop().await;
     }
@@ -189,13 +190,17 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
         }
     }
 
-    async fn serve(&mut self) -> Result<(), ShellError> {
+    async fn serve(&mut self, ready: impl FnOnce()) -> Result<(), ShellError> {
+        let mut ready = Some(ready);
         let mut ticks = tokio::time::interval(self.heartbeat);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if self.opens.is_none() && self.rounds >= ROUNDS {
                 self.opens = Some(subscribe(&self.context.speaker, &Pattern::all_opens(), Some(OPEN_QUEUE)).await?);
                 tracing::info!(node = %self.context.node, "taking rooms");
+                if let Some(ready) = ready.take() {
+                    ready();
+                }
             }
             tokio::select! {
                 biased;

@@ -75,7 +75,7 @@ impl Room {
         let Some(found) = found else { return self.pause() };
         match std::mem::replace(&mut self.phase, Phase::New) {
             Phase::LoadHead => self.on_load_head(draw, found),
-            Phase::LoadLog(load) => self.on_load_log(load, &found),
+            Phase::LoadLog(load) => self.on_load_log(*load, &found),
             Phase::Recheck => self.on_recheck(&found),
             Phase::Resolving => self.on_resolve(&found),
             Phase::Confirming(confirm) => self.on_confirm(confirm, draw, &found),
@@ -87,7 +87,7 @@ impl Room {
     pub(super) fn retry_now(&mut self) {
         match self.phase.clone() {
             Phase::LoadHead | Phase::LoadGen => self.load(),
-            Phase::LoadLog(load) => self.read_log(load),
+            Phase::LoadLog(load) => self.read_log(*load),
             Phase::Appending => self.send(),
             Phase::Resolving => self.resolve(),
             Phase::Recheck => self.recheck(),

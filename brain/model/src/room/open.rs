@@ -90,7 +90,7 @@ impl Room {
         }
         let token = self.ask();
         self.out.push(Effect::Read { token, gen_id: false, snapshots: false, log_from: Some(load.from) });
-        self.phase = Phase::LoadLog(load);
+        self.phase = Phase::LoadLog(Box::new(load));
     }
 
     pub(super) fn on_load_log(&mut self, mut load: Load, found: &Found) {

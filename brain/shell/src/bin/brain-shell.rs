@@ -1,11 +1,11 @@
-//! `brain-shell --config arqon.toml [--node NAME] [--json]`: one Brain node on NATS. Prints one line when it runs; SIGTERM
+//! `brain-shell --config arqon.toml [--node NAME] [--json]`: one Brain node on NATS. Prints one line when it takes rooms; SIGTERM
 //! and SIGINT end it gracefully.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use brain_shell::{BrainParts, run};
+use brain_shell::{BrainParts, run_until};
 use clap::Parser;
 use proto::NodeId;
 use spine::{NatsSpine, SpineOptions};
@@ -68,11 +68,11 @@ async fn start(arguments: Arguments) -> Result<(), Failure> {
         &brain.speaker_password_file,
     )
     .map_err(|error| (2, error))?;
-    if arguments.json {
-        println!(r#"{{"ready":true,"node":"{node}"}}"#);
+    let line = if arguments.json {
+        format!(r#"{{"ready":true,"node":"{node}"}}"#)
     } else {
-        println!("brain-shell {node} runs on {}", config.nats.urls.join(", "));
-    }
+        format!("brain-shell {node} takes rooms, on {}", config.nats.urls.join(", "))
+    };
     let parts = BrainParts {
         node: arguments.node,
         writer: NatsSpine::connect(writer),
@@ -89,7 +89,7 @@ async fn start(arguments: Arguments) -> Result<(), Failure> {
             _ = interrupted.recv() => {}
         }
     };
-    run(parts, stop).await.map_err(|error| (3, error.into()))
+    run_until(parts, stop, || println!("{line}")).await.map_err(|error| (3, error.into()))
 }
 
 fn connect(
