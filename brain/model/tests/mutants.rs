@@ -1,6 +1,5 @@
 //! Every planted bug of the core is caught by the laws of the histories, and without a bug they hold. One bug a process:
 //! each runs in a child, which is this test again with one ignored test named.
-#![cfg(feature = "mutants")]
 
 mod support;
 

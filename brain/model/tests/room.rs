@@ -1,5 +1,7 @@
 //! Scripted stories of one room, told with plain values: each rule of the log protocol and the scenario behind it.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod support;
 
 use brain_model::{Effect, Input, Outcome, Rules, Why};

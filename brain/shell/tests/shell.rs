@@ -1,5 +1,7 @@
 //! The shell on the simulated broker over real TCP, with the users and permissions of production.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod support;
 
 use futures_util::StreamExt as _;

@@ -1,6 +1,9 @@
 //! A broker with the permissions of production on real loopback TCP, Brains on it, and a stand-in for a Shield that
 //! speaks the inner protocol.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
