@@ -169,11 +169,9 @@ impl Shield {
 
     /// The next message in any slot.
     async fn heard(&mut self) -> Message {
-        loop {
-            match self.slots.next().await.expect("subscribed") {
-                Delivery::Msg(message) => return message,
-                Delivery::Lost(count) => panic!("{count} answers lost"),
-            }
+        match self.slots.next().await.expect("subscribed") {
+            Delivery::Msg(message) => message,
+            Delivery::Lost(count) => panic!("{count} answers lost"),
         }
     }
 
