@@ -55,6 +55,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
     let cases = [
         (r#"{"op":"sub","id":1,"room":"r","hist":3}"#, r#"unknown key "hist": the keys are op, id, room, since"#),
         (r#"{"op":"sub","id":1,"room":"r","presense":"off"}"#, r#"unknown key "presense": did you mean "presence"?"#),
+        (r#"{"op":"pub","room":"r","ephmral":true}"#, r#"unknown key "ephmral": did you mean "ephemeral"?"#),
         (r#"{"op":"pub","room":"r","dta":"x"}"#, r#"unknown key "dta": did you mean "data"?"#),
         (r#"{"op":"unsub","room":"r","id":1}"#, r#"unknown key "id""#),
         (r#"{"op":"sub","id":1,"room":"r","since":{"epoch":1,"seq":2,"sq":1}}"#, "unknown field `sq`"),
@@ -155,6 +156,20 @@ fn a_token_grants_what_its_patterns_match() {
     assert!(grant("*").matches(&room) && grant("a-*").matches(&room) && grant("a-b*").matches(&room));
     assert!(!grant("").matches(&room) && !grant("*-b").matches(&room) && !grant("a-**").matches(&room));
     assert_eq!(Claims::default().arq.rights(&room), Rights::default());
+}
+
+/// The bits are on the wire (`Sender.rights`), so their numbers are the contract.
+#[test]
+fn rights_are_bits_by_name() {
+    let bits: Vec<_> = Rights::NAMES.iter().map(|(name, right)| (*name, right.0)).collect();
+    assert_eq!(
+        bits,
+        [("sub", 1), ("pub", 2), ("state", 4), ("presence", 8), ("mod", 16), ("create", 32), ("owner", 64)]
+    );
+    assert_eq!((Rights::named("mod"), Rights::named("MOD"), Rights::named("")), (Some(Rights::MOD), None, None));
+    let both = Rights::SUB.with(Rights::PUB);
+    assert!(both.has(Rights::SUB) && both.has(both) && both.has(Rights::default()));
+    assert!(!Rights::SUB.has(both), "every right, not any");
 }
 
 #[test]

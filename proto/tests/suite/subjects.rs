@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use proto::subject::{PARTITIONS, partition, room_hash, stream_index, stream_partitions};
-use proto::{NodeId, RoomKey, StreamName, Subject};
+use proto::{NodeId, Pattern, RoomKey, StreamName, Subject};
 
 fn room(tenant: &str, room: &str) -> RoomKey {
     RoomKey::new(tenant.parse().expect("an id"), room.parse().expect("an id"))
@@ -133,4 +133,24 @@ fn what_nats_would_not_publish_to_is_no_subject() {
     assert!(wire(&"a".repeat(512)).is_some() && wire(&"a".repeat(513)).is_none());
     assert!(Subject::from_wire(Bytes::from_static(&[0xff])).is_err(), "not UTF-8");
     assert!(wire("$JS.API.STREAM.INFO.LOG_0").is_some() && wire("a*b.c>d").is_some(), "NATS takes these");
+}
+
+#[test]
+fn wildcards_stand_for_whole_tokens_and_the_tail() {
+    let pattern = |text: &str| Pattern::from_wire(Bytes::copy_from_slice(text.as_bytes()));
+    for text in ["in.t.*.r.*", ">", "*", "sys.n.hb.>", "a.b"] {
+        assert!(pattern(text).is_ok(), "{text}");
+    }
+    for text in ["a.>.b", ">.a", "a..>", "a.", ""] {
+        assert!(pattern(text).is_err(), "{text}");
+    }
+    for pattern in [
+        Pattern::all_input(),
+        Pattern::all_opens(),
+        Pattern::all_tenant_signals(),
+        Pattern::all_heartbeats(),
+        Pattern::exact(&Subject::presence(3)),
+    ] {
+        assert_eq!(Pattern::from_wire(pattern.as_bytes().clone()), Ok(pattern.clone()));
+    }
 }
