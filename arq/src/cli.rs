@@ -1,6 +1,7 @@
 //! The commands. Each file holds one: its arguments, whose help texts are the manual, and what it does.
 
 mod config;
+mod dev;
 mod error;
 mod frame;
 mod input;
@@ -30,6 +31,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Dev(dev::Args),
     Sub(subscribe::Args),
     Pub(publish::Args),
     #[command(subcommand)]
@@ -44,6 +46,7 @@ enum Command {
 /// Runs a parsed command line to its end.
 pub async fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
+        Command::Dev(args) => dev::run(args).await,
         Command::Sub(args) => subscribe::run(args).await,
         Command::Pub(args) => publish::run(args).await,
         Command::Token(command) => token::run(command),

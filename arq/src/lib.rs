@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod dev;
 pub mod failure;
 pub mod inspect;
 pub mod token;
