@@ -95,7 +95,7 @@ pub enum DevError {
     #[error("{0} ended unexpectedly")]
     Ended(&'static str),
     /// The probe's message did not go through.
-    #[error("not ready after {} s: {0}", READY_LIMIT.as_secs())]
+    #[error("no message went through: {0}")]
     NotReady(String),
     /// The run's own secret or token was refused: a fault in this program.
     #[error(transparent)]
@@ -213,7 +213,7 @@ async fn compose<S: Spine>(
                 }
             }
             Ok(Err(why)) => Err(DevError::NotReady(why)),
-            Err(_) => Err(DevError::NotReady("the room did not answer".into())),
+            Err(_) => Err(DevError::NotReady(format!("no answer within {} s", READY_LIMIT.as_secs()))),
         },
     };
     // The Shield first: while it drains, what it has accepted is still answered.

@@ -8,6 +8,7 @@ use common::{arq, arq_with_stdin, show};
 fn help() {
     for words in [
         &["--help"][..],
+        &["dev", "--help"],
         &["sub", "--help"],
         &["pub", "--help"],
         &["token", "new", "--help"],

@@ -63,7 +63,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
 /// Prints until the count is reached, nobody reads any more, or the session is over.
 async fn follow(session: &mut CliSession, args: &Args) -> Result<Exit, Failure> {
     let mut left = args.count;
-    let mut last_err = None;
+    let (mut last_err, mut waiting) = (None, false);
     loop {
         let event = match session.next().await {
             Ok(event) => event,
@@ -86,8 +86,12 @@ async fn follow(session: &mut CliSession, args: &Args) -> Result<Exit, Failure> 
             {
                 return Ok(Exit::Good);
             }
-        } else if !as_text(&event)? {
-            return Ok(Exit::Good);
+        } else {
+            let again = waiting && matches!(event, ClientEvent::SubRefused { .. });
+            waiting = matches!(event, ClientEvent::SubRefused { .. });
+            if !again && !as_text(&event)? {
+                return Ok(Exit::Good);
+            }
         }
         if matches!(&event, ClientEvent::Event(event) if counts(event))
             && let Some(left) = &mut left

@@ -267,7 +267,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
         let Some(wish) = self.rooms.get_mut(room) else { return };
         let since = wish.since();
         wish.standing = Standing::Asked { id, since };
-        let history = (since.is_none() && wish.options.history > 0).then_some(wish.options.history);
+        let history = wish.history();
         let presence = (wish.options.presence != proto::json::Presence::Off).then_some(wish.options.presence);
         let request = SubRequest { id, room: room.as_str().to_owned(), since, history, presence, format: None };
         self.push(frame::SUB, &request);

@@ -2,6 +2,7 @@
 
 use proto::RoomId;
 use proto::json::Since;
+use proto::json::request::HISTORY_MAX;
 use tokio::time::Instant;
 
 use super::event::SubOptions;
@@ -18,6 +19,8 @@ pub(crate) struct Room {
     incomplete: Option<u64>,
     /// How often in a row a SUB was refused.
     pub(crate) refusals: u32,
+    /// The room did not exist when it was last asked for: everything in it is newer than the wish.
+    pub(crate) absent: bool,
 }
 
 /// Where a subscription stands on this connection.
@@ -48,7 +51,7 @@ pub(crate) enum Step {
 
 impl Room {
     pub(crate) fn new(options: SubOptions) -> Self {
-        Self { options, standing: Standing::Out, cursor: options.since, incomplete: None, refusals: 0 }
+        Self { options, standing: Standing::Out, cursor: options.since, incomplete: None, refusals: 0, absent: false }
     }
 
     /// What the next SUB resumes from.
@@ -56,10 +59,18 @@ impl Room {
         if self.incomplete.is_some() { None } else { self.cursor }
     }
 
+    /// How many past events the next SUB asks for. Who waited for a room to appear gets its first events, too, and not
+    /// only a snapshot of what they led to.
+    pub(crate) fn history(&self) -> Option<u32> {
+        let wanted = if self.absent { HISTORY_MAX } else { self.options.history };
+        (self.since().is_none() && wanted > 0).then_some(wanted)
+    }
+
     /// A SUB's answer: what follows is `replay` events up to `seq`, or a snapshot at `seq`, then live events.
     pub(crate) fn subscribed(&mut self, since: Option<Since>, epoch: u64, seq: u64, replay: u64, recovered: bool) {
         self.standing = Standing::In;
         self.refusals = 0;
+        self.absent = false;
         self.incomplete = (!recovered).then_some(seq);
         let begin = seq.saturating_sub(replay);
         let kept = since.filter(|since| recovered && since.epoch == epoch && since.seq == begin);
@@ -85,8 +96,8 @@ impl Room {
 
     /// A snapshot at (epoch, seq): whatever the cursor was, this is the place now.
     pub(crate) fn jump(&mut self, epoch: u64, seq: u64, pos: u64) {
-        let pos = (pos > 0).then_some(pos);
-        self.cursor = Some(Since { epoch, seq, pos });
+        let here = self.cursor.filter(|at| (at.epoch, at.seq) == (epoch, seq)).and_then(|at| at.pos);
+        self.cursor = Some(Since { epoch, seq, pos: (pos > 0).then_some(pos).or(here) });
         self.incomplete = None;
     }
 

@@ -16,7 +16,7 @@ use super::{
 /// The pause before a refused SUB is asked again; it doubles up to [`ASK_MAX`].
 const ASK_MIN: Duration = Duration::from_millis(250);
 /// The longest such pause.
-const ASK_MAX: Duration = Duration::from_secs(5);
+const ASK_MAX: Duration = Duration::from_secs(1);
 
 impl<C: WallClock, I: Ids> Core<C, I> {
     /// A binary message from the server. Whatever it holds, the core stays sound; what it does not understand becomes
@@ -206,6 +206,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
             let pause = ASK_MIN.saturating_mul(1 << wish.refusals.min(8)).min(ASK_MAX);
             let asked = Duration::from_millis(result.retry_after_ms.unwrap_or(0).into());
             wish.refusals += 1;
+            wish.absent = code == u32::from(Code::RoomAbsent.as_u16());
             wish.standing = Standing::Later(now + pause.max(asked));
         } else {
             self.rooms.remove(&room);
