@@ -2,8 +2,8 @@
 //! does badly: a bounded queue that fills while disconnected, a write buffer lost in silence at a reconnect, full
 //! subscriptions that drop the newest, silence noticed only by pings. What the trait promises over that, it keeps.
 
+mod calls;
 mod connection;
-mod jetstream;
 mod parser;
 mod shared;
 mod sub;
@@ -16,14 +16,15 @@ use bytes::Bytes;
 use proto::{Pattern, Subject};
 use spine::{
     AppendError, Batch, EnsureError, Link, Message, PublishError, PurgeError, ReadError, RequestError, Spine,
-    SpineOptions, Stored, StreamSeq, StreamSpec, SubscribeError, Unresolved, Via,
+    SpineOptions, Stored, StreamSeq, StreamSpec, SubscribeError, Via,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 use voltron_core::{Ids, Net};
 
+use calls::Call;
 use connection::Command;
-use shared::{Answer, Pending, Shared, into_message};
+use shared::{Shared, into_message};
 use sub::Buffer;
 pub use sub::Subscription;
 
@@ -65,18 +66,19 @@ impl<N: Net> SimSpine<N> {
         &self,
         subject: &Subject,
         reply: Option<Bytes>,
-        expect: Option<u64>,
+        fence: Option<(u64, u64)>,
         body: Bytes,
         deadline: Instant,
     ) -> Result<(), PublishError> {
         if self.shared.is_closing() {
             return Err(PublishError::Closed);
         }
-        let (size, limit) = (expect.map_or(0, connection::fence_len) + body.len(), self.shared.max_payload());
+        let (size, limit) =
+            (fence.map_or(0, |(expect, _)| connection::fence_len(expect)) + body.len(), self.shared.max_payload());
         if size > limit {
             return Err(PublishError::TooBig { size, limit });
         }
-        let command = Command::Publish { subject: subject.as_bytes().clone(), reply, expect, body };
+        let command = Command::Publish { subject: subject.as_bytes().clone(), reply, fence, body };
         let command = match self.commands.try_send(command) {
             Ok(()) => return Ok(()),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(PublishError::Closed),
@@ -89,36 +91,9 @@ impl<N: Net> SimSpine<N> {
         }
     }
 
-    /// Sends a request and waits for what `register` waits for.
-    async fn ask<T>(
-        &self,
-        to: &Subject,
-        body: Bytes,
-        limit: Duration,
-        register: impl FnOnce(oneshot::Sender<T>) -> Pending,
-    ) -> Result<T, RequestError> {
-        let deadline = Instant::now() + limit;
-        let (tell, told) = oneshot::channel();
-        let ticket = self.shared.expect(register(tell));
-        self.queue(to, Some(ticket.reply.clone()), None, body, deadline).await.map_err(|error| match error {
-            PublishError::Timeout => RequestError::Timeout,
-            PublishError::TooBig { .. } => RequestError::TooBig,
-            PublishError::Closed => RequestError::Closed,
-        })?;
-        match timeout_at(deadline, told).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(RequestError::Closed),
-            Err(_) => Err(RequestError::Timeout),
-        }
-    }
-
     fn publish_deadline(&self) -> Instant {
         Instant::now() + self.shared.options.publish_timeout
     }
-}
-
-fn is_no_responders(answer: &Answer) -> bool {
-    answer.body.is_empty() && crate::wire::status(&answer.header).is_some_and(|(code, _)| code == 503)
 }
 
 impl<N: Net> Spine for SimSpine<N> {
@@ -130,12 +105,25 @@ impl<N: Net> Spine for SimSpine<N> {
     }
 
     async fn request(&self, to: &Subject, body: Bytes, limit: Duration) -> Result<Message, RequestError> {
-        let answer = self.ask(to, body, limit, Pending::One).await?;
-        if is_no_responders(&answer) {
+        let deadline = Instant::now() + limit;
+        let mut call = Call::open(&self.shared, 1, false);
+        self.queue(to, Some(call.reply()), None, body, deadline).await.map_err(|error| match error {
+            PublishError::Timeout => RequestError::Timeout,
+            PublishError::TooBig { .. } => RequestError::TooBig,
+            PublishError::Closed => RequestError::Closed,
+        })?;
+        let answer = match timeout_at(deadline, call.delivered()).await {
+            Ok(Ok(answer)) => answer,
+            // A request survives a reconnect, so a call without answers means closed.
+            Ok(Err(_)) => return Err(RequestError::Closed),
+            Err(_) => return Err(RequestError::Timeout),
+        };
+        // A reply subject of ours that is no subject cannot be: we made it.
+        let message = into_message(answer).ok_or(RequestError::Timeout)?;
+        if message.status == Some(503) && message.body.is_empty() {
             return Err(RequestError::NoResponders);
         }
-        // A reply subject of ours that is no subject cannot be: we made it.
-        into_message(answer).ok_or(RequestError::Timeout)
+        Ok(message)
     }
 
     async fn subscribe(&self, to: &Pattern, queue: Option<&str>, capacity: usize) -> Result<Self::Sub, SubscribeError> {
@@ -156,40 +144,27 @@ impl<N: Net> Spine for SimSpine<N> {
     }
 
     async fn append(&self, to: &Subject, expect: StreamSeq, body: Bytes) -> Result<StreamSeq, AppendError> {
-        let deadline = self.publish_deadline();
-        let (tell, told) = oneshot::channel();
-        let ticket = self.shared.expect(Pending::Append(tell));
-        self.queue(to, Some(ticket.reply.clone()), Some(expect.0), body, deadline).await.map_err(
-            |error| match error {
-                PublishError::Timeout => AppendError::Unresolved(Unresolved::Timeout),
-                refused => AppendError::Refused { code: 0, text: refused.to_string() },
-            },
-        )?;
-        match timeout_at(deadline, told).await {
-            Ok(Ok(answer)) => jetstream::pub_ack(&answer),
-            Ok(Err(_)) => Err(AppendError::Unresolved(Unresolved::Disconnected)),
-            Err(_) => Err(AppendError::Unresolved(Unresolved::Timeout)),
-        }
+        self.jetstream().append(to, expect, body).await
     }
 
     async fn last(&self, of: &Subject, via: Via) -> Result<Option<Stored>, ReadError> {
-        self.read_last(of, via).await
+        self.jetstream().last(of, via).await
     }
 
     async fn read(&self, of: &Subject, from: StreamSeq, max: u32, via: Via) -> Result<Batch, ReadError> {
-        self.read_from(of, from, max, via).await
+        self.jetstream().read(of, from, max, via).await
     }
 
     async fn last_of(&self, of: &Pattern) -> Result<Batch, ReadError> {
-        self.read_last_of(of).await
+        self.jetstream().last_of(of).await
     }
 
     async fn purge_below(&self, of: &Subject, keep: StreamSeq) -> Result<(), PurgeError> {
-        self.purge(of, keep).await.map_err(PurgeError)
+        self.jetstream().purge_below(of, keep).await
     }
 
     async fn ensure(&self, stream: &StreamSpec) -> Result<(), EnsureError> {
-        self.ensure_stream(stream).await
+        self.jetstream().ensure(stream).await
     }
 
     fn link(&self) -> watch::Receiver<Link> {

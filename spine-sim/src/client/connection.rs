@@ -29,8 +29,8 @@ const BACK_OFF: Duration = Duration::from_millis(10);
 /// What callers send to the connection.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// A message; with `expect` a fenced one.
-    Publish { subject: Bytes, reply: Option<Bytes>, expect: Option<u64>, body: Bytes },
+    /// A message; with `fence` the position that must be last, and the connection it may be sent through.
+    Publish { subject: Bytes, reply: Option<Bytes>, fence: Option<(u64, u64)>, body: Bytes },
     /// Write out what is queued, then end.
     Close(oneshot::Sender<()>),
 }
@@ -77,7 +77,7 @@ pub(super) async fn run<N: Net>(net: N, shared: Arc<Shared>, mut commands: mpsc:
             if generation > 1 {
                 voltron_core::mark!("spine.reconnect");
             }
-            let end = connected(stream, &shared, &mut commands, out, rest).await;
+            let end = connected(stream, &shared, generation, &mut commands, out, rest).await;
             shared.down();
             shared.link.send_replace(Link::Down { since: Instant::now() });
             if let End::Closed(done) = end {
@@ -168,6 +168,7 @@ fn hello(shared: &Shared) -> Vec<u8> {
 async fn connected<S>(
     stream: S,
     shared: &Arc<Shared>,
+    generation: u64,
     commands: &mut mpsc::Receiver<Command>,
     mut out: BytesMut,
     rest: BytesMut,
@@ -188,7 +189,11 @@ where
                 let mut closing = (count == 0).then_some(None);
                 for command in batch.drain(..) {
                     match command {
-                        Command::Publish { subject, reply, expect, body } => {
+                        // An append of an earlier connection: its caller has been told that it is unknown, and
+                        // reads the log before it writes again.
+                        Command::Publish { fence: Some((_, asked)), .. } if asked != generation => {}
+                        Command::Publish { subject, reply, fence, body } => {
+                            let expect = fence.map(|(expect, _)| expect);
                             put_publish(&mut out, &subject, reply.as_deref(), expect, &body);
                         }
                         Command::Close(done) => closing = Some(Some(done)),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{BufMut, Bytes, BytesMut};
 use proto::Subject;
 use spine::{Message, SpineOptions, StreamSeq, SubscribeError};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::parser::Delivered;
 use super::sub::Buffer;
@@ -16,8 +16,6 @@ use spine::Link;
 
 /// The subscription that answers to this connection's own requests arrive on.
 const MUX_SID: u64 = 1;
-/// A batch that would hold more is cut off: no server sends more than it was asked for.
-const COLLECT_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -35,6 +33,7 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct State {
     connected: bool,
+    generation: u64,
     subs: BTreeMap<u64, Sub>,
     last_sid: u64,
     pending: BTreeMap<u64, Pending>,
@@ -61,21 +60,16 @@ struct Confirm {
     tell: oneshot::Sender<Result<(), SubscribeError>>,
 }
 
-/// An answer as it came.
-pub(crate) type Answer = Delivered;
-
-/// Who waits for an answer.
+/// Who waits for answers.
 #[derive(Debug)]
-pub(crate) enum Pending {
-    /// The first message.
-    One(oneshot::Sender<Answer>),
-    /// The same, but given up when the connection is lost: its sender is dropped.
-    Append(oneshot::Sender<Answer>),
-    /// Messages up to one with a status.
-    Many(Vec<Answer>, oneshot::Sender<Vec<Answer>>),
+struct Pending {
+    tell: mpsc::Sender<Delivered>,
+    /// Given up when the connection is lost: whether it was stored is then unknown.
+    append: bool,
 }
 
 /// Withdraws a request when its caller no longer waits.
+#[derive(Debug)]
 pub(crate) struct Ticket {
     shared: Arc<Shared>,
     token: u64,
@@ -112,6 +106,12 @@ impl Shared {
         *self.closing.borrow()
     }
 
+    /// The connection that stands now.
+    pub(super) fn generation(&self) -> Option<u64> {
+        let state = self.lock();
+        state.connected.then_some(state.generation)
+    }
+
     /// Waits until [`Self::start_closing`].
     pub(super) async fn closing(&self) {
         // The sender lives in this very value, so the wait cannot fail.
@@ -129,32 +129,20 @@ impl Shared {
     // === requests ===
 
     /// Registers a request; its reply subject stands in the ticket.
-    pub(super) fn expect(self: &Arc<Self>, pending: Pending) -> Ticket {
+    pub(super) fn expect(self: &Arc<Self>, tell: mpsc::Sender<Delivered>, append: bool) -> Ticket {
         let mut state = self.lock();
         state.last_token += 1;
         let token = state.last_token;
-        state.pending.insert(token, pending);
+        state.pending.insert(token, Pending { tell, append });
         Ticket { shared: self.clone(), token, reply: Bytes::from(format!("{}.{token}", self.mux)) }
     }
 
-    fn answer(&self, state: &mut State, message: Delivered) {
+    fn answer(&self, state: &State, message: Delivered) {
         let token = message.subject.strip_prefix(self.mux.as_bytes()).and_then(|rest| rest.strip_prefix(b"."));
         let Some(token) = token.and_then(wire::number) else { return };
-        if let Some(Pending::Many(collected, _)) = state.pending.get_mut(&token)
-            && wire::status(&message.header).is_none()
-            && collected.len() < COLLECT_MAX
-        {
-            collected.push(message);
-            return;
-        }
-        match state.pending.remove(&token) {
-            // A caller that no longer waits is no error.
-            Some(Pending::One(tell) | Pending::Append(tell)) => drop(tell.send(message)),
-            Some(Pending::Many(mut collected, tell)) => {
-                collected.push(message);
-                drop(tell.send(collected));
-            }
-            None => {}
+        if let Some(pending) = state.pending.get(&token) {
+            // Full: more answers than were asked for. Nobody misses them.
+            let _ = pending.tell.try_send(message);
         }
     }
 
@@ -205,6 +193,7 @@ impl Shared {
     pub(super) fn up(&self, out: &mut BytesMut) {
         let mut state = self.lock();
         state.connected = true;
+        state.generation += 1;
         state.control.clear();
         put_sub(
             out,
@@ -230,7 +219,7 @@ impl Shared {
         for confirm in &mut state.confirms {
             confirm.ping = u64::MAX;
         }
-        state.pending.retain(|_, pending| !matches!(pending, Pending::Append(_)));
+        state.pending.retain(|_, pending| !pending.append);
     }
 
     /// Closed for good: everybody who waits is told.
@@ -296,14 +285,23 @@ impl Shared {
         if let Some(confirm) = at.and_then(|at| state.confirms.remove(at)) {
             state.subs.remove(&confirm.sid);
             drop(confirm.tell.send(Err(SubscribeError::Denied(text.into()))));
+            return;
         }
+        // None waits: permissions have changed since, and the subscription ends.
+        state.subs.retain(|_, sub| {
+            let denied = sub.pattern == pattern.as_bytes();
+            if denied {
+                sub.buffer.end();
+            }
+            !denied
+        });
     }
 
     /// Hands a message to whoever subscribed.
     pub(super) fn deliver(&self, message: Delivered) {
-        let mut state = self.lock();
+        let state = self.lock();
         if message.sid == MUX_SID {
-            self.answer(&mut state, message);
+            self.answer(&state, message);
             return;
         }
         let Some(buffer) = state.subs.get(&message.sid).map(|sub| sub.buffer.clone()) else { return };
