@@ -2,6 +2,7 @@
 //!
 //! `cargo bench -p spine --features nats,server --bench nats` prints the tables of `docs/benchmarks.md`.
 
+#[path = "support/counting.rs"]
 mod counting;
 
 use std::path::Path;
