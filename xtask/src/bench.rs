@@ -12,7 +12,10 @@ struct Bench {
 }
 
 /// To add one: a line here, and what it prints is what the page shows.
-const BENCHES: &[Bench] = &[];
+const BENCHES: &[Bench] = &[Bench {
+    name: "spine: requests, publishes and appends beside bare async-nats",
+    cargo: &["bench", "--locked", "-p", "spine", "--features", "nats,server", "--bench", "nats"],
+}];
 
 /// Runs those whose name contains `filter`.
 pub(crate) fn bench(filter: Option<&str>) -> Done {

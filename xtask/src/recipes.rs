@@ -1,5 +1,6 @@
 //! The recipes: `test`, `test --quick`, `ci`, `nightly`. All use one set of features, so that nothing is compiled twice.
 
+use std::process::Command;
 use std::time::Duration;
 
 use crate::run::{Done, Stages, cargo_with, output, program, root, run, works};
@@ -112,21 +113,26 @@ fn fuzz(seconds: u64) -> Done {
     if !works("rustup", &["run", "nightly", "rustc", "--version"]) {
         return Err("fuzzing needs a nightly compiler: `rustup toolchain install nightly`".into());
     }
-    let cargo_fuzz = local().join("bin/cargo-fuzz");
-    let list = output(program("rustup").args(["run", "nightly"]).arg(&cargo_fuzz).args(["fuzz", "list"]))?;
-    for target in list.lines() {
-        let seconds = format!("-max_total_time={seconds}");
-        run(program("rustup").args(["run", "nightly"]).arg(&cargo_fuzz).args([
-            "fuzz",
-            "run",
-            target,
+    for target in output(&mut cargo_fuzz("list"))?.lines() {
+        // What it finds on the way goes below target/, so that the committed seeds change only on purpose.
+        let found = root().join("fuzz/target/corpus").join(target);
+        std::fs::create_dir_all(&found).map_err(|error| format!("{}: {error}", found.display()))?;
+        run(cargo_fuzz("run").arg(target).arg(&found).arg(root().join("fuzz/seeds").join(target)).args([
             "--",
             "-verbosity=0",
             "-print_final_stats=1",
-            &seconds,
+            &format!("-max_total_time={seconds}"),
         ]))?;
     }
     Ok(())
+}
+
+fn cargo_fuzz(command: &str) -> Command {
+    let mut fuzz = program(local().join("bin/cargo-fuzz"));
+    fuzz.args([command, "--fuzz-dir", "fuzz"]).env("RUSTUP_TOOLCHAIN", "nightly");
+    // Sanitised code is a compile world of its own, in a folder of its own.
+    fuzz.env_remove("CARGO_TARGET_DIR");
+    fuzz
 }
 
 #[cfg(test)]

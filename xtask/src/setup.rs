@@ -187,7 +187,7 @@ mod tests {
         let pinned = read("xtask/tools/requirements.txt");
         let packages = pinned.lines().filter(|line| line.contains("=="));
         assert!(packages.clone().all(|line| line.ends_with(" \\")), "a version without a hash");
-        assert_eq!(packages.count(), 4);
+        assert!(packages.count() >= 4);
         let locked: serde_json::Value = serde_json::from_str(&read("xtask/tools/package-lock.json")).expect("JSON");
         let locked = locked["packages"].as_object().expect("a lock file");
         assert!(locked.iter().all(|(name, package)| name.is_empty() || package["integrity"].is_string()));
