@@ -1,5 +1,7 @@
 //! The client over real WebSockets: against a scripted server, over an in-memory stream and over loopback TCP.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::time::Duration;
 
 use arq::client::{

@@ -1,6 +1,8 @@
 //! `arq dev` as a real process, on both spines: what it prints, how it ends, and clients of three makes talking in one
 //! room.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::collections::BTreeMap;
