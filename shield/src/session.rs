@@ -279,10 +279,11 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
 
     fn on_auth(&mut self, token: &str, dialect: Dialect) {
         let now_ms = self.shared.clock.now_ms();
+        let mut stranger = false;
         let result = match self.shared.keys.load().verify(token, now_ms) {
             Ok(identity) if !identity.same_user(&self.gate.identity) => {
                 let text = "AUTH refreshes the token of the same user and tenant only";
-                self.outbox.end(Code::CloseTokenInvalid, text, true);
+                stranger = true;
                 AuthResult {
                     code: Some(Code::TokenInvalid.as_u16()),
                     message: Some(text.into()),
@@ -303,6 +304,9 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         };
         let tagged = AuthResult { op: Some("auth".into()), ..result.clone() };
         self.outbox.push(dialect.frame(frame::AUTH, &result, &tagged));
+        if stranger {
+            self.outbox.end(Code::CloseTokenInvalid, "the new token names another user", true);
+        }
     }
 
     /// The token's end: asks for a new one in time, ends the connection when the grace is over. Returns when to look again.

@@ -1,1 +1,316 @@
+use super::*;
+use proptest::prelude::*;
+use prost::Message as _;
+use proto::internal::LogEntry;
+use std::collections::VecDeque;
 
+/// A room's log and its owner, as far as a Shield can tell.
+#[derive(Default)]
+struct Room {
+    log: Vec<(u64, Bytes)>,
+    epoch: u64,
+    seq: u64,
+    chain: u64,
+    pos: u64,
+}
+
+fn envelope(epoch: u64, seq: u64) -> Bytes {
+    let event = v1::Event { epoch, seq, ..v1::Event::default() };
+    let payload = Some(v1::envelope::Payload::Event(event));
+    v1::Envelope { payload, ..v1::Envelope::default() }.encode_to_vec().into()
+}
+
+impl Room {
+    fn new() -> Self {
+        Self { epoch: 1, ..Self::default() }
+    }
+
+    /// Positions are those of a stream that other rooms write to, too.
+    fn append(&mut self, events: u64) -> Entry {
+        let entry = LogEntry {
+            epoch: self.epoch,
+            term: 1,
+            first_seq: self.seq + 1,
+            prev: self.log.last().map_or(0, |(pos, _)| *pos),
+            prev_chain: self.chain,
+            envelopes: (1..=events).map(|i| envelope(self.epoch, self.seq + i)).collect(),
+            ..LogEntry::default()
+        };
+        self.seq += events;
+        let body: Bytes = entry.encode_to_vec().into();
+        let pos = self.log.last().map_or(1, |(pos, _)| pos + 1 + self.seq % 3);
+        self.log.push((pos, body.clone()));
+        let entry = Entry::decode(pos, &body);
+        self.chain = entry.chain;
+        self.pos = pos;
+        entry
+    }
+
+    /// An entry that fits nowhere: stored and republished all the same.
+    fn void(&mut self) -> Entry {
+        let prev = self.log.last().map_or(0, |(pos, _)| *pos);
+        let entry = LogEntry {
+            epoch: self.epoch,
+            term: 1,
+            first_seq: self.seq + 1,
+            prev,
+            prev_chain: 0xbad,
+            envelopes: vec![envelope(self.epoch, self.seq + 1)],
+            ..LogEntry::default()
+        };
+        let body: Bytes = entry.encode_to_vec().into();
+        self.log.push((prev + 1, body.clone()));
+        Entry::decode(prev + 1, &body)
+    }
+
+    fn read(&self, from: u64) -> Vec<Entry> {
+        self.log.iter().filter(|(pos, _)| *pos >= from).take(4).map(|(pos, body)| Entry::decode(*pos, body)).collect()
+    }
+
+    fn sync(&self, ask: &v1::Sync) -> SyncReply {
+        SyncReply {
+            epoch: self.epoch,
+            term: 1,
+            seq: self.seq,
+            pos: self.pos,
+            chain: self.chain,
+            snapshot: if ask.leave_only { Vec::new() } else { vec![envelope(self.epoch, self.seq)] },
+            ..SyncReply::default()
+        }
+    }
+}
+
+/// What one subscriber was told.
+#[derive(Default, Debug)]
+struct Heard {
+    admitted: Option<(u64, u64)>,
+    events: Vec<u64>,
+    announced: u32,
+    removed: Option<Code>,
+}
+
+struct World {
+    room: Room,
+    core: Core,
+    heard: BTreeMap<SubId, Heard>,
+    /// Effects that are answered later.
+    open: VecDeque<Effect>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { room: Room::new(), core: Core::default(), heard: BTreeMap::new(), open: VecDeque::new() }
+    }
+
+    fn step(&mut self, input: Input) {
+        for effect in self.core.step(input) {
+            match effect {
+                Effect::Admit { id, epoch, seq, .. } => {
+                    let heard = self.heard.entry(id).or_default();
+                    assert!(heard.admitted.replace((epoch, seq)).is_none(), "one result a SUB");
+                }
+                Effect::Event { id, frame, class } => {
+                    let envelope = v1::Envelope::decode(frame.slice(1..)).unwrap();
+                    let Some(v1::envelope::Payload::Event(event)) = envelope.payload else { panic!("an event") };
+                    let heard = self.heard.get_mut(&id).expect("admitted first");
+                    if class != Class::Ephemeral {
+                        heard.events.push(event.seq);
+                    }
+                }
+                Effect::Announce { id, .. } => self.heard.get_mut(&id).expect("admitted").announced += 1,
+                Effect::Remove { id, code } => self.heard.entry(id).or_default().removed = Some(code),
+                Effect::Refuse { id, code, message } => panic!("{id} refused: {code} {message}"),
+                Effect::Note(_) => {}
+                other => self.open.push_back(other),
+            }
+        }
+    }
+
+    /// Answers the oldest open question.
+    fn answer(&mut self) -> bool {
+        match self.open.pop_front() {
+            Some(Effect::Sync { of, ask, .. }) => {
+                let reply = self.room.sync(&ask);
+                self.step(Input::Synced { of, reply: Ok(reply) });
+            }
+            Some(Effect::Read { from, .. }) => {
+                let entries = Some(self.room.read(from));
+                self.step(Input::Read { entries });
+            }
+            Some(Effect::ReadFor { id, from, .. }) => {
+                let entries = Some(self.room.read(from));
+                self.step(Input::ReadFor { id, entries });
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn join(&mut self, id: SubId) {
+        self.step(Input::Join { id, ask: v1::Sync::default() });
+    }
+
+    /// Answers everything, then lets a heartbeat say where the head is.
+    fn settle(&mut self) {
+        for _ in 0..3 {
+            while self.answer() {}
+            self.step(Input::Tail { epoch: self.room.epoch, pos: self.room.pos });
+        }
+        while self.answer() {}
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    /// An entry with so many events; what happens to its delivery.
+    Append(u64, Fate),
+    Void(Fate),
+    Answer,
+    Join,
+    /// A delivery kept back arrives.
+    Release,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Delivered,
+    Twice,
+    Lost,
+    Kept,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let fate = prop_oneof![
+        4 => Just(Fate::Delivered),
+        1 => Just(Fate::Twice),
+        2 => Just(Fate::Lost),
+        2 => Just(Fate::Kept)
+    ];
+    let act = prop_oneof![
+        6 => (0u64..4, fate.clone()).prop_map(|(n, fate)| Act::Append(n, fate)),
+        1 => fate.prop_map(Act::Void),
+        4 => Just(Act::Answer),
+        1 => Just(Act::Join),
+        2 => Just(Act::Release)
+    ];
+    proptest::collection::vec(act, 1..80)
+}
+
+proptest! {
+    /// Whatever is lost, doubled or late on the way, with the log readable: each event once, in order, to everybody.
+    #[test]
+    fn every_event_once_in_order(acts in acts()) {
+        let mut world = World::new();
+        let mut kept = Vec::new();
+        let mut next_id = 1;
+        world.room.append(1);
+        world.join(0);
+        for act in acts {
+            let (entry, fate) = match act {
+                Act::Append(n, fate) => (world.room.append(n), fate),
+                Act::Void(fate) => (world.room.void(), fate),
+                Act::Answer => { world.answer(); continue }
+                Act::Join => { world.join(next_id); next_id += 1; continue }
+                Act::Release => {
+                    if !kept.is_empty() {
+                        let entry = kept.remove(kept.len() / 2);
+                        world.step(Input::Entry(entry));
+                    }
+                    continue
+                }
+            };
+            match fate {
+                Fate::Delivered => world.step(Input::Entry(entry)),
+                Fate::Twice => { world.step(Input::Entry(entry.clone())); world.step(Input::Entry(entry)) }
+                Fate::Lost => {}
+                Fate::Kept => kept.push(entry),
+            }
+        }
+        world.settle();
+        prop_assert_eq!(world.heard.len() as u64, next_id);
+        for (id, heard) in &world.heard {
+            prop_assert_eq!(heard.removed, None, "subscriber {}", id);
+            let (epoch, from) = heard.admitted.expect("everybody came in");
+            prop_assert_eq!(epoch, 1);
+            let expected: Vec<u64> = (from + 1..=world.room.seq).collect();
+            prop_assert_eq!(&heard.events, &expected, "subscriber {} from {}", id, from);
+        }
+    }
+}
+
+#[test]
+fn a_new_epoch_is_announced_with_a_snapshot() {
+    let mut world = World::new();
+    world.room.append(2);
+    world.join(0);
+    world.settle();
+    // The tail was lost in a power cut: positions are handed out again, from an older place.
+    world.room = Room { epoch: 2, ..Room::default() };
+    let owned = world.room.append(0);
+    world.step(Input::Entry(owned));
+    world.settle();
+    let next = world.room.append(1);
+    world.step(Input::Entry(next));
+    let heard = &world.heard[&0];
+    assert_eq!((heard.announced, &heard.events[..], heard.removed), (1, &[1][..], None));
+}
+
+#[test]
+fn a_trimmed_gap_sends_subscribers_away_to_come_anew() {
+    let mut world = World::new();
+    world.room.append(1);
+    world.join(0);
+    world.settle();
+    world.room.append(1);
+    let last = world.room.append(1);
+    world.room.log.remove(1);
+    world.step(Input::Entry(last));
+    world.settle();
+    assert_eq!(world.heard[&0].removed, Some(Code::GapUnrecoverable));
+    assert!(world.heard[&0].events.is_empty(), "nothing past the gap");
+}
+
+#[test]
+fn an_unreadable_log_ends_in_asking_not_in_guessing() {
+    let mut world = World::new();
+    world.room.append(1);
+    world.join(0);
+    world.settle();
+    world.room.append(1);
+    let last = world.room.append(1);
+    world.step(Input::Entry(last));
+    for _ in 0..=READS_MAX {
+        assert!(matches!(world.open.pop_front(), Some(Effect::Read { .. })));
+        world.step(Input::Read { entries: None });
+    }
+    assert!(matches!(world.open.front(), Some(Effect::Sync { of: SyncFor::Resolve, .. })));
+    world.settle();
+    assert_eq!(world.heard[&0].events, [2, 3]);
+}
+
+#[test]
+fn live_events_of_a_deposed_owner_are_dropped() {
+    let mut world = World::new();
+    world.room.append(1);
+    world.join(0);
+    world.settle();
+    let live = |term, n| Input::Live(LiveBatch { epoch: 1, term, n, events: vec![Bytes::from_static(b"\x01")] });
+    let count = |effects: Vec<Effect>| effects.len();
+    assert_eq!(count(world.core.step(live(2, 1))), 1);
+    assert_eq!(count(world.core.step(live(2, 1))), 0, "twice");
+    assert_eq!(count(world.core.step(live(1, 9))), 0, "a lower term");
+    assert_eq!(count(world.core.step(live(2, 2))), 1);
+}
+
+#[test]
+fn joiners_share_one_snapshot() {
+    let mut world = World::new();
+    world.room.append(1);
+    for id in 0..10 {
+        world.join(id);
+    }
+    let full = world.open.iter().filter(|effect| matches!(effect, Effect::Sync { ask, .. } if !ask.leave_only)).count();
+    assert_eq!((full, world.open.len()), (1, 10), "each asks its own leave, one asks for the state");
+    world.settle();
+    assert!(world.heard.values().all(|heard| heard.admitted == Some((1, 1))));
+}

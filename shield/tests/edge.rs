@@ -1,0 +1,489 @@
+//! The Shield from the outside: raw WebSocket bytes in, a simulated broker with production's permissions and the Brain's
+//! shell behind it, all over an in-memory network.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use brain_shell::BrainParts;
+use proto::NodeId;
+use serde_json::{Value, json};
+use shield::ShieldParts;
+use spine::SpineOptions;
+use spine::users::UserSpec;
+use spine_sim::{Broker, BrokerOptions, SimSpine, User};
+use support::{Got, MemNet, Raw, claims, config, keys, say, token};
+use tokio::io::DuplexStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use voltron_core::config::Config;
+use voltron_core::metrics::Metrics;
+use voltron_core::{AllowAll, Net as _, OsIds, SystemClock, WallClock as _};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct World {
+    net: MemNet,
+    broker: Broker,
+    serving: JoinHandle<()>,
+    stop: Option<oneshot::Sender<()>>,
+    shield: JoinHandle<()>,
+    _brain: JoinHandle<()>,
+}
+
+fn node(name: &str) -> NodeId {
+    NodeId::parse(name).unwrap()
+}
+
+fn now_ms() -> i64 {
+    SystemClock.now_ms()
+}
+
+async fn serve(net: &MemNet, broker: &Broker) -> JoinHandle<()> {
+    let (listener, broker) = (net.bind("127.0.0.1:4222").await.unwrap(), broker.clone());
+    tokio::spawn(async move {
+        broker.serve(listener, std::future::pending()).await.unwrap();
+    })
+}
+
+impl World {
+    async fn new(config: Config) -> Self {
+        let users = [
+            UserSpec::shield(&node("shield-1"), "s"),
+            UserSpec::writer(&node("b"), "w"),
+            UserSpec::speaker(&node("b"), "p"),
+        ];
+        let mut options = BrokerOptions::new(SystemClock, 7);
+        options.users = users.iter().map(User::from).collect();
+        let (net, broker) = (MemNet::default(), Broker::new(options));
+        let serving = serve(&net, &broker).await;
+        let spine = |user: &UserSpec, inbox: &str| {
+            let mut options = SpineOptions::new("nats://127.0.0.1:4222", user.name.clone(), inbox);
+            options.credentials = Some(user.credentials());
+            options.publish_timeout = Duration::from_millis(400);
+            options.reconnect_max = Duration::from_millis(50);
+            SimSpine::connect(net.clone(), options, OsIds)
+        };
+        let brain = brain_shell::run(
+            BrainParts {
+                node: node("b"),
+                writer: spine(&users[1], "_INBOX.w.b"),
+                speaker: spine(&users[2], "_INBOX.b.b"),
+                clock: SystemClock,
+                ids: OsIds,
+                config: config.clone(),
+                metrics: Metrics::new(),
+            },
+            std::future::pending(),
+        );
+        let brain = tokio::spawn(async move {
+            brain.await.expect("the Brain runs");
+        });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let parts = ShieldParts::<MemNet, _, _, _> {
+            node: node("shield-1"),
+            ws: net.bind("ws").await.unwrap(),
+            http: Some(net.bind("http").await.unwrap()),
+            spine: spine(&users[0], "_INBOX.s.shield-1"),
+            clock: SystemClock,
+            ids: OsIds,
+            overseer: Arc::new(AllowAll),
+            keys: keys(&config),
+            config,
+            metrics: Metrics::new(),
+        };
+        let shield = tokio::spawn(shield::serve(parts, async {
+            let _ = stopped.await;
+        }));
+        let world = Self { net, broker, serving, stop: Some(stop), shield, _brain: brain };
+        world.until_ready(true).await;
+        world
+    }
+
+    /// Waits until `/readyz` says so.
+    async fn until_ready(&self, ready: bool) {
+        tokio::time::timeout(LIMIT, async {
+            while self.http("/readyz").await.starts_with("HTTP/1.1 200") != ready {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .expect("ready in time");
+    }
+
+    async fn http(&self, path: &str) -> String {
+        let mut client = Raw::new(self.net.connect("http").await.unwrap());
+        client.bytes(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await;
+        client.rest().await
+    }
+
+    async fn client(&self, user: &str) -> Raw<DuplexStream> {
+        Raw::open(self.net.connect("ws").await.unwrap(), &token(&claims(user, now_ms() / 1000))).await
+    }
+}
+
+/// Asks in the text dialect until the answer is not `busy` or `unavailable`; events in between are skipped.
+async fn ask(client: &mut Raw<DuplexStream>, question: Value) -> Value {
+    loop {
+        client.text(&question.to_string()).await;
+        let answer = loop {
+            let answer = client.json().await;
+            if answer["op"] == question["op"] || answer["op"] == "ack" || answer["op"] == "err" {
+                break answer;
+            }
+        };
+        match answer["code"].as_u64() {
+            Some(6000 | 6001 | 6002) => tokio::time::sleep(Duration::from_millis(50)).await,
+            _ => return answer,
+        }
+    }
+}
+
+async fn publish(client: &mut Raw<DuplexStream>, room: &str, data: &str) -> Value {
+    ask(client, json!({"op": "pub", "room": room, "data": data, "ack": true, "id": 9})).await
+}
+
+async fn event(client: &mut Raw<DuplexStream>) -> Value {
+    loop {
+        let value = client.json().await;
+        if value["op"] == "event" {
+            return value;
+        }
+    }
+}
+
+async fn ack(client: &mut Raw<DuplexStream>) -> proto::v1::Ack {
+    loop {
+        if let Got::Binary(bytes) = client.next().await
+            && let Ok(proto::frame::ServerFrame::Ack(ack)) = proto::frame::ServerFrame::binary(&bytes)
+        {
+            return ack;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_goes_through_and_comes_back() {
+    let world = World::new(config()).await;
+    let (mut ann, mut bob) = (world.client("ann").await, world.client("bob").await);
+
+    let absent = ask(&mut bob, json!({"op": "sub", "id": 1, "room": "lobby"})).await;
+    assert_eq!(absent["code"], 5001, "a SUB makes no room: {absent}");
+
+    let first = publish(&mut ann, "lobby", "one").await;
+    assert_eq!(
+        (first["code"].as_u64(), first["seq"].as_u64(), first["id"].as_u64()),
+        (Some(0), Some(1), Some(9)),
+        "{first}"
+    );
+
+    let result = ask(&mut bob, json!({"op": "sub", "id": 2, "room": "lobby"})).await;
+    assert_eq!(
+        (&result["ok"], &result["seq"], &result["recovered"]),
+        (&json!(true), &json!(1), &json!(false)),
+        "{result}"
+    );
+    let snapshot = event(&mut bob).await;
+    assert_eq!(snapshot["seq"], 1, "{snapshot}");
+
+    for (seq, data) in [(2, "two"), (3, "three")] {
+        assert_eq!(publish(&mut ann, "lobby", data).await["seq"], seq);
+        let event = event(&mut bob).await;
+        assert_eq!((&event["seq"], &event["user"]), (&json!(seq), &json!("ann")), "{event}");
+        assert!(event.to_string().contains(data), "{event}");
+    }
+
+    // Binary frames, on the same connection.
+    let id = [3; 16];
+    let mut frame = vec![proto::frame::PUB];
+    frame.extend(say("lobby", id, now_ms(), "four", true));
+    ann.binary(&frame).await;
+    let first = ack(&mut ann).await;
+    assert_eq!((first.code, first.seq, first.duplicate), (0, 4, false));
+    ann.binary(&frame).await;
+    let again = ack(&mut ann).await;
+    assert_eq!((again.code, again.seq, again.duplicate), (0, 4, true), "the same bytes are applied once");
+    assert_eq!(event(&mut bob).await["seq"], 4);
+
+    // What came after a place, and only that.
+    let since = json!({"epoch": result["epoch"], "seq": 2});
+    let mut late = world.client("cat").await;
+    let resumed = ask(&mut late, json!({"op": "sub", "id": 3, "room": "lobby", "since": since})).await;
+    assert_eq!(
+        (&resumed["recovered"], &resumed["replay"], &resumed["seq"]),
+        (&json!(true), &json!(2), &json!(4)),
+        "{resumed}"
+    );
+    assert_eq!(event(&mut late).await["seq"], 3);
+    assert_eq!(event(&mut late).await["seq"], 4);
+
+    let got = ask(&mut late, json!({"op": "get", "id": 4, "room": "lobby"})).await;
+    assert_eq!((&got["ok"], &got["seq"]), (&json!(true), &json!(4)), "{got}");
+
+    let left = ask(&mut bob, json!({"op": "unsub", "room": "lobby"})).await;
+    assert!(left["code"].is_null(), "{left}");
+    assert_eq!(publish(&mut ann, "lobby", "five").await["seq"], 5);
+    assert_eq!(event(&mut late).await["seq"], 5);
+    assert_eq!(ask(&mut bob, json!({"op": "unsub", "room": "lobby"})).await["code"], 1012, "no event came before this");
+
+    let metrics = world.http("/metrics").await;
+    for name in ["shield_active_connections 3", "shield_ingress_ops_total", "policy_execution_duration_seconds_count"] {
+        assert!(metrics.contains(name), "{name} is missing in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn bad_input_gets_its_code_and_harms_nobody() {
+    let world = World::new(config()).await;
+    let (mut ann, mut witness) = (world.client("ann").await, world.client("wit").await);
+    assert_eq!(publish(&mut ann, "lobby", "first").await["code"], 0);
+    assert_eq!(ask(&mut witness, json!({"op": "sub", "id": 1, "room": "lobby"})).await["ok"], true);
+    event(&mut witness).await;
+
+    let now = now_ms();
+    let good = say("lobby", [1; 16], now, "x", true);
+    let put = |envelope: &[u8]| [&[proto::frame::PUB], envelope].concat();
+    let room = |name: &str| put(&say(name, [2; 16], now, "x", true));
+    let tenant = {
+        use prost::Message as _;
+        let mut envelope = proto::v1::Envelope::decode(good.as_slice()).unwrap();
+        envelope.tenant_id = "other".into();
+        put(&envelope.encode_to_vec())
+    };
+    let sender = put(&[&good[..], &[0xc2, 0x3e, 0x00]].concat());
+    let twice = put(&[&good[..], &good[..]].concat());
+    let cases: Vec<(&str, Vec<u8>, u32)> = vec![
+        ("truncated", put(&good[..good.len() - 1]), 1004),
+        ("garbage", put(&[0xff; 40]), 1004),
+        ("fields twice", twice, 1005),
+        ("sender from a client", sender, 1008),
+        ("no fields", put(&[]), 1006),
+        ("another tenant", tenant, 2005),
+        ("room a.b", room("a.b"), 2006),
+        ("room *", room("*"), 2006),
+        ("room >", room(">"), 2006),
+        ("room with line break", room("a\r\nPUB x 0"), 2006),
+        ("room $JS", room("$JS.API.STREAM.DELETE.LOG_0"), 2006),
+        ("long room", room(&"a".repeat(129)), 2006),
+        ("old", put(&say("lobby", [3; 16], now - 121_000, "x", true)), 2009),
+        ("future", put(&say("lobby", [4; 16], now + 60_000, "x", true)), 2009),
+    ];
+    for (name, bytes, code) in cases {
+        ann.binary(&bytes).await;
+        let Got::Binary(answer) = ann.next().await else { panic!("{name}: no answer") };
+        let answered = match proto::frame::ServerFrame::binary(&answer).unwrap() {
+            proto::frame::ServerFrame::Ack(ack) => ack.code,
+            proto::frame::ServerFrame::Err(code, _) => code.into(),
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(answered, code, "{name}");
+    }
+    let texts = [
+        (json!({"op": "sub", "id": 1, "room": "a.b"}), 2006),
+        (json!({"op": "sub", "id": 1, "room": "lobby", "sinze": 1}), 1010),
+        (json!({"op": "sub", "room": "lobby"}), 1009),
+        (json!({"op": "sub", "id": 1, "room": "lobby", "history": 257}), 1009),
+        (json!({"op": "pub", "room": "$SYS", "data": "x"}), 2006),
+        (json!({"op": "unsub", "room": "nowhere"}), 1012),
+        (json!({"op": "presence", "id": 1, "room": "lobby", "meta": null}), 1014),
+        (json!({"op": "auth", "token": "x"}), 2002),
+        (json!({"op": "dance"}), 1009),
+    ];
+    for (text, code) in texts {
+        ann.text(&text.to_string()).await;
+        let answer = ann.json().await;
+        assert_eq!(answer["code"], code, "{text}: {answer}");
+    }
+    assert_eq!(publish(&mut ann, "lobby", "still here").await["code"], 0, "the connection lives on");
+    let event = event(&mut witness).await;
+    assert!(event.to_string().contains("still here"), "nothing of the rest reached anybody: {event}");
+}
+
+#[tokio::test]
+async fn three_protocol_errors_and_too_big_messages_close() {
+    let world = World::new(config()).await;
+    let mut ann = world.client("ann").await;
+    for (bytes, code) in [(vec![], 1001u16), (vec![0x77], 1002), (vec![0x09], 1002)] {
+        ann.binary(&bytes).await;
+        match ann.next().await {
+            Got::Binary(err) => assert_eq!((err[0], &err[1..3]), (0x99, &code.to_be_bytes()[..])),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(matches!(ann.next().await, Got::Close(4000, _)));
+
+    let mut bob = world.client("bob").await;
+    bob.binary(&vec![1; 70_000]).await;
+    match bob.next().await {
+        Got::Binary(err) => assert_eq!(&err[1..3], &4504u16.to_be_bytes()),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(bob.next().await, Got::Close(4002, _)));
+
+    let mut cat = world.client("cat").await;
+    cat.bytes(&[0x81, 0x02, b'h', b'i']).await;
+    assert!(matches!(cat.next().await, Got::Close(1002, _)), "an unmasked frame");
+}
+
+#[tokio::test]
+async fn refused_handshakes_say_why() {
+    let mut config = config();
+    config.server.query_token = false;
+    config.server.text_dialect = false;
+    let world = World::new(config).await;
+    let good = token(&claims("ann", now_ms() / 1000));
+    let expired = token(&claims("ann", now_ms() / 1000 - 7200));
+    let arqon = "Sec-WebSocket-Protocol: arqon.v1".to_owned();
+    let bearer = |token: &str| format!("Authorization: Bearer {token}");
+
+    // Clients without the subprotocol, and everything before the upgrade: HTTP.
+    let http = [
+        ("wrong path", "/v1/other", vec![arqon.clone(), bearer(&good)], "404"),
+        ("no subprotocol", "/v1/ws", vec![bearer(&good)], "400"),
+        ("foreign origin", "/v1/ws", vec![arqon.clone(), bearer(&good), "Origin: https://evil.example".into()], "403"),
+    ];
+    for (name, path, headers, status) in http {
+        let mut client = Raw::new(world.net.connect("ws").await.unwrap());
+        let head = client.handshake(path, &headers).await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {head}");
+        assert!(head.contains("application/problem+json"), "{name}: {head}");
+    }
+    // Browsers hide the status: upgrade, ERR, close.
+    let upgraded = [
+        ("no token", "/v1/ws".to_owned(), vec![arqon.clone()], 2001u16, 4001),
+        ("bad token", "/v1/ws".to_owned(), vec![arqon.clone(), bearer("x.y.z")], 2002, 4001),
+        ("expired", "/v1/ws".to_owned(), vec![arqon.clone(), bearer(&expired)], 2003, 4300),
+        ("two tokens", "/v1/ws".to_owned(), vec![format!("{arqon}, arqon.bearer.{good}"), bearer(&good)], 2010, 4001),
+        ("query off", format!("/v1/ws?token={good}"), vec![arqon.clone()], 2001, 4001),
+        ("client id", "/v1/ws?client=short".to_owned(), vec![arqon.clone(), bearer(&good)], 1015, 4001),
+    ];
+    for (name, path, headers, code, close) in upgraded {
+        let mut client = Raw::new(world.net.connect("ws").await.unwrap());
+        let head = client.handshake(&path, &headers).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{name}: {head}");
+        match client.next().await {
+            Got::Binary(err) => assert_eq!((err[0], &err[1..3]), (0x99, &code.to_be_bytes()[..]), "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+        match client.next().await {
+            Got::Close(found, _) => assert_eq!(found, close, "{name}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    // As a browser does it.
+    let mut browser = Raw::new(world.net.connect("ws").await.unwrap());
+    let head = browser.handshake("/v1/ws", &[format!("{arqon}, arqon.bearer.{good}")]).await;
+    assert!(head.contains("Sec-WebSocket-Protocol: arqon.v1\r\n") && !head.contains("bearer"), "{head}");
+    assert!(matches!(browser.next().await, Got::Text(hello) if hello.contains("\"user\":\"ann\"")));
+    // No HTTP at all.
+    let mut wrong = Raw::new(world.net.connect("ws").await.unwrap());
+    wrong.bytes(b"POST / HTTP/1.1\r\n\r\n").await;
+    assert!(wrong.rest().await.starts_with("HTTP/1.1 405 "));
+}
+
+#[tokio::test]
+async fn the_broker_away_and_back() {
+    let mut config = config();
+    config.shield.stale_ms = 60_000;
+    let mut world = World::new(config).await;
+    let (mut ann, mut bob) = (world.client("ann").await, world.client("bob").await);
+    assert_eq!(publish(&mut ann, "lobby", "before").await["code"], 0);
+    assert_eq!(ask(&mut bob, json!({"op": "sub", "id": 1, "room": "lobby"})).await["ok"], true);
+    event(&mut bob).await;
+
+    world.serving.abort();
+    let _ = (&mut world.serving).await;
+    world.broker.crash(false);
+    world.until_ready(false).await;
+    assert!(world.http("/readyz").await.contains("the Spine is away"));
+    assert!(world.http("/healthz").await.starts_with("HTTP/1.1 200"));
+    ann.text(&json!({"op": "pub", "room": "lobby", "data": "lost", "ack": true}).to_string()).await;
+    assert_eq!(ann.json().await["code"], 6000, "surely not applied");
+
+    world.serving = serve(&world.net, &world.broker).await;
+    world.until_ready(true).await;
+    assert_eq!(publish(&mut ann, "lobby", "after").await["code"], 0);
+    loop {
+        let event = event(&mut bob).await;
+        assert!(!event.to_string().contains("lost"), "{event}");
+        if event.to_string().contains("after") {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn draining_answers_tells_and_ends() {
+    let mut config = config();
+    config.drain.spread_s = 3;
+    config.drain.exit_s = 10;
+    let mut world = World::new(config).await;
+    let mut ann = world.client("ann").await;
+    assert_eq!(publish(&mut ann, "lobby", "x").await["code"], 0);
+    let mut frame = vec![proto::frame::PUB];
+    frame.extend(say("lobby", [5; 16], now_ms(), "last", true));
+    ann.binary(&frame).await;
+    let stop = world.stop.take().unwrap();
+    // The last command is in flight or not yet read: either way it is answered.
+    tokio::task::yield_now().await;
+    stop.send(()).unwrap();
+    let (mut answered, mut told) = (false, false);
+    loop {
+        match ann.next().await {
+            Got::Binary(bytes) => match proto::frame::ServerFrame::binary(&bytes).unwrap() {
+                proto::frame::ServerFrame::Ack(_) => answered = true,
+                proto::frame::ServerFrame::Pub(envelope) => {
+                    let envelope: proto::v1::Envelope = prost::Message::decode(envelope).unwrap();
+                    let Some(proto::v1::envelope::Payload::Signal(signal)) = envelope.payload else {
+                        panic!("a signal")
+                    };
+                    assert!(signal.code == 4200 && signal.retry_after_ms < 3000);
+                    told = true;
+                }
+                _ => {}
+            },
+            Got::Close(code, reason) => {
+                assert_eq!(code, 4200);
+                assert!(reason.contains("retry_after_ms="), "{reason}");
+                break;
+            }
+            Got::End => panic!("no close frame"),
+            _ => {}
+        }
+    }
+    assert!(answered && told, "answered {answered}, told {told}");
+    tokio::time::timeout(LIMIT, world.shield).await.expect("ends in time").unwrap();
+}
+
+#[tokio::test]
+async fn an_expired_token_ends_the_connection_unless_renewed() {
+    let mut config = config();
+    config.auth.grace_s = 0;
+    let world = World::new(config).await;
+    let short = || {
+        let mut claims = claims("ann", now_ms() / 1000);
+        claims.exp = now_ms() / 1000 + 2;
+        token(&claims)
+    };
+    let mut keeps = Raw::open(world.net.connect("ws").await.unwrap(), &short()).await;
+    let mut loses = Raw::open(world.net.connect("ws").await.unwrap(), &short()).await;
+    let mut swaps = world.client("ann").await;
+    assert_eq!(keeps.json().await["refresh"], true, "asked for a new token in time");
+    let fresh = token(&claims("ann", now_ms() / 1000));
+    let answer = ask(&mut keeps, json!({"op": "auth", "token": fresh})).await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    loop {
+        match loses.next().await {
+            Got::Binary(err) => assert_eq!(&err[1..3], &2003u16.to_be_bytes()),
+            Got::Close(code, _) => break assert_eq!(code, 4300),
+            Got::Text(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(publish(&mut keeps, "lobby", "alive").await["code"], 0);
+    let other = token(&claims("bob", now_ms() / 1000));
+    swaps.text(&json!({"op": "auth", "token": other}).to_string()).await;
+    assert_eq!(swaps.json().await["code"], 2002);
+    assert!(matches!(swaps.next().await, Got::Close(4001, _)), "another user needs another connection");
+}
