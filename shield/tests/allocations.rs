@@ -3,6 +3,8 @@
 //!
 //! `cargo test -p shield --test allocations -- --nocapture` prints the figure.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};

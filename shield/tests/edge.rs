@@ -1,6 +1,8 @@
 //! The Shield from the outside: raw WebSocket bytes in, a simulated broker with production's permissions and the Brain's
 //! shell behind it, all over an in-memory network.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::sync::Arc;
@@ -134,7 +136,7 @@ async fn ask(client: &mut Raw<DuplexStream>, question: Value) -> Value {
             }
         };
         match answer["code"].as_u64() {
-            Some(6000 | 6001 | 6002) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Some(6000..=6002) => tokio::time::sleep(Duration::from_millis(50)).await,
             _ => return answer,
         }
     }

@@ -1,5 +1,5 @@
 //! What the integration tests share: an in-memory network, tokens, and a WebSocket client of raw bytes.
-#![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses its part; a test may panic")]
 
 use std::collections::BTreeMap;
 use std::io;
