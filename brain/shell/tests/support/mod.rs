@@ -52,10 +52,7 @@ impl Ground {
 
     /// With an address on which nobody listens yet.
     pub async fn silent(brains: &[&str]) -> Self {
-        let mut users = vec![UserSpec::shield(&node("shield-1"), "s")];
-        for name in brains {
-            users.extend([UserSpec::writer(&node(name), "w"), UserSpec::speaker(&node(name), "p")]);
-        }
+        let users = users(brains);
         let mut options = BrokerOptions::new(SystemClock, 7);
         options.users = users.iter().map(User::from).collect();
         let listener = TcpNet.bind("127.0.0.1:0").await.unwrap();
@@ -81,45 +78,69 @@ impl Ground {
         self.broker.crash(power_cut);
     }
 
-    fn spine(&self, user: &UserSpec, inbox: String) -> SimSpine<TcpNet> {
-        let mut options = SpineOptions::new(format!("nats://{}", self.addr), user.name.clone(), inbox);
-        options.credentials = Some(user.credentials());
-        options.publish_timeout = Duration::from_millis(400);
-        options.reconnect_max = Duration::from_millis(50);
-        SimSpine::connect(TcpNet, options, OsIds)
-    }
-
     pub fn brain(&self, name: &str) -> Brain {
-        let metrics = Metrics::new();
-        let mut config = Config::default();
-        config.brain.heartbeat_ms = 20;
-        config.brain.down_after_ms = 200;
-        let parts = BrainParts {
-            node: node(name),
-            writer: self.spine(&UserSpec::writer(&node(name), "w"), format!("_INBOX.w.{name}")),
-            speaker: self.spine(&UserSpec::speaker(&node(name), "p"), format!("_INBOX.b.{name}")),
-            clock: SystemClock,
-            ids: OsIds,
-            config,
-            metrics: metrics.clone(),
-        };
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(run(parts, async {
-            let _ = stopped.await;
-        }));
-        Brain { metrics, stop: Some(stop), task }
+        start(name, |user, inbox| spine(self.addr, user, inbox))
     }
 
     pub async fn shield(&self) -> Shield {
+        Shield::at(self.addr).await
+    }
+}
+
+/// Everything that the tests' users are.
+pub fn users(brains: &[&str]) -> Vec<UserSpec> {
+    let mut users = vec![UserSpec::shield(&node("shield-1"), "s")];
+    for name in brains {
+        users.extend([UserSpec::writer(&node(name), "w"), UserSpec::speaker(&node(name), "p")]);
+    }
+    users
+}
+
+pub fn options(addr: SocketAddr, user: &UserSpec, inbox: String) -> SpineOptions {
+    let mut options = SpineOptions::new(format!("nats://{addr}"), user.name.clone(), inbox);
+    options.credentials = Some(user.credentials());
+    options.publish_timeout = Duration::from_millis(400);
+    options.reconnect_max = Duration::from_millis(50);
+    options
+}
+
+pub fn spine(addr: SocketAddr, user: &UserSpec, inbox: String) -> SimSpine<TcpNet> {
+    SimSpine::connect(TcpNet, options(addr, user, inbox), OsIds)
+}
+
+/// A node on any Spine.
+pub fn start<S: Spine>(name: &str, connect: impl Fn(&UserSpec, String) -> S) -> Brain {
+    let metrics = Metrics::new();
+    let mut config = Config::default();
+    config.brain.heartbeat_ms = 20;
+    config.brain.down_after_ms = 200;
+    let parts = BrainParts {
+        node: node(name),
+        writer: connect(&UserSpec::writer(&node(name), "w"), format!("_INBOX.w.{name}")),
+        speaker: connect(&UserSpec::speaker(&node(name), "p"), format!("_INBOX.b.{name}")),
+        clock: SystemClock,
+        ids: OsIds,
+        config,
+        metrics: metrics.clone(),
+    };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(run(parts, async {
+        let _ = stopped.await;
+    }));
+    Brain { metrics, stop: Some(stop), task }
+}
+
+impl Shield {
+    pub async fn at(addr: SocketAddr) -> Self {
         let name = node("shield-1");
-        let spine = self.spine(&UserSpec::shield(&name, "s"), "_INBOX.s.shield-1".into());
+        let spine = spine(addr, &UserSpec::shield(&name, "s"), "_INBOX.s.shield-1".into());
         let slots = loop {
             match spine.subscribe(&Pattern::reply_slots(&name), None, 4096).await {
                 Ok(slots) => break slots,
                 Err(_) => tokio::task::yield_now().await,
             }
         };
-        Shield { spine, slots, next: 0, messages: 0 }
+        Self { spine, slots, next: 0, messages: 0 }
     }
 }
 
