@@ -329,7 +329,11 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
             Pushed::Dropped => {
                 self.shared.meters.ephemeral_dropped.inc();
             }
-            Pushed::Ended => trace::emit(|| Record::Queue { name: "outbox".into(), len: 0, cap: 0 }),
+            Pushed::Ended => trace::emit(|| Record::Queue {
+                name: format!("outbox.{}", seat.asker.conn),
+                len: seat.outbox.depth().0 as u64,
+                cap: self.shared.limits.load().queue_bytes.into(),
+            }),
         }
     }
 
