@@ -1,1 +1,95 @@
-fn main() {}
+//! `cargo sim`: exit status 0 all held, 1 an oracle failed (the replay command is printed), 2 bad use.
+
+mod args;
+mod files;
+mod interpose;
+mod one;
+mod sweep;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use sim_tests::{oracles, trace};
+
+use args::{Cli, Command, OneArgs, ReplayArgs};
+use one::Pretence;
+use sweep::say;
+
+fn main() -> ExitCode {
+    match act(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn act(command: Command) -> Result<bool, String> {
+    match command {
+        Command::Run(args) => wait_for_children(sweep::run(&args)),
+        Command::Meta(args) => wait_for_children(sweep::meta(&args)),
+        Command::Replay(args) => replay(&args),
+        Command::One(args) => child(&args),
+        Command::Explain(args) => {
+            let plan = files::load(&args.scenario)?.plan(&args.scenario, args.seed).map_err(|error| error.to_string())?;
+            say(&plan.to_toml());
+            Ok(true)
+        }
+        Command::Check { trace, json } => check(&trace, json),
+    }
+}
+
+/// Real timers and real processes: nothing is simulated in this one.
+fn wait_for_children(work: impl Future<Output = Result<bool, String>>) -> Result<bool, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| format!("cannot start: {error}"))?.block_on(work)
+}
+
+fn child(args: &OneArgs) -> Result<bool, String> {
+    one::plant(args.mutant.as_deref())?;
+    let pretence = Pretence { salt: args.salt, date_ms: args.date_ms };
+    let verdict = one::simulate(&args.one.scenario, args.one.seed, args.trace.as_deref(), None, pretence)?;
+    say(&sweep::json(&verdict));
+    Ok(verdict.ok)
+}
+
+fn replay(args: &ReplayArgs) -> Result<bool, String> {
+    one::plant(args.mutant.as_deref())?;
+    let (scenario, seed) = (&args.one.scenario, args.one.seed);
+    let begun = tokio::time::Instant::now();
+    let verdict =
+        one::simulate(scenario, seed, args.trace.as_deref(), args.log.as_deref(), Pretence::default());
+    let mut verdict = verdict?;
+    verdict.wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    verdict.replay = sweep::replay(scenario, verdict.seed, args.mutant.as_deref());
+    say(&if args.json { sweep::json(&verdict) } else { verdict.text(&files::commit()) });
+    if !args.json {
+        for (oracle, checks) in &verdict.checks {
+            say(&format!("       {oracle} looked {checks} times"));
+        }
+        let marks: Vec<String> = verdict.marks.iter().map(|(mark, times)| format!("{mark} ×{times}")).collect();
+        say(&format!("       marks: {}", if marks.is_empty() { "none".to_owned() } else { marks.join(", ") }));
+    }
+    Ok(verdict.ok)
+}
+
+fn check(path: &std::path::Path, json: bool) -> Result<bool, String> {
+    let lines = trace::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let judgement = oracles::judge(&lines, &[]);
+    if json {
+        say(&serde_json::to_string(&judgement).map_err(|error| error.to_string())?);
+        return Ok(judgement.held());
+    }
+    for (oracle, checks) in &judgement.checks {
+        say(&format!("{oracle} looked {checks} times"));
+    }
+    for violation in &judgement.violations {
+        say(&format!("FAILED {} at record {}: {}", violation.oracle, violation.n, violation.what));
+    }
+    for idle in judgement.never_looked() {
+        say(&format!("FAILED {idle} never looked: the trace shows nothing that it could check"));
+    }
+    Ok(judgement.held())
+}

@@ -1,0 +1,131 @@
+//! The command line of `cargo sim`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The deterministic simulator: the whole system from one seed.
+#[derive(Debug, Parser)]
+#[command(name = "sim", disable_version_flag = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run scenarios over seeds, one process each
+    Run(RunArgs),
+    /// Run one seed here, with its trace
+    Replay(ReplayArgs),
+    /// Print the fully drawn plan as TOML, nothing left to chance
+    Explain(One),
+    /// Run one seed in two processes with different environment, entropy and date: the traces must be equal
+    Meta(MetaArgs),
+    /// Hold a trace to the oracles, simulated or from production
+    Check {
+        /// One JSON record a line
+        trace: PathBuf,
+        /// Print the judgement as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// One seed, as `run` and `meta` start it
+    #[command(hide = true)]
+    One(OneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Names or paths of scenario files; none: all of `scenarios/`
+    pub(crate) scenarios: Vec<String>,
+    /// Which seeds: first..beyond
+    #[arg(long, default_value = "0..10", value_name = "A..B")]
+    pub(crate) seeds: Seeds,
+    /// Only this seed
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    pub(crate) seed: Option<u64>,
+    /// How many processes at once; 0: one a core
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) jobs: usize,
+    /// Plant this bug (build with `--features mutants`); the runs are expected to fail
+    #[arg(long, value_name = "NAME")]
+    pub(crate) mutant: Option<String>,
+    /// One JSON object a seed, a summary last
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// Name or path of a scenario file, or of a written plan
+    pub(crate) scenario: String,
+    /// The seed; a written plan has its own
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Write the trace here, one JSON record a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Plant this bug (build with `--features mutants`)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) mutant: Option<String>,
+    /// Show log lines of the product, e.g. `info` or `shield=debug`
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// Print the verdict as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MetaArgs {
+    /// Names or paths of scenario files; none: all of `scenarios/`
+    pub(crate) scenarios: Vec<String>,
+    /// The seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Plant this bug (build with `--features mutants`)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) mutant: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneArgs {
+    #[command(flatten)]
+    pub(crate) one: One,
+    #[arg(long)]
+    pub(crate) trace: Option<PathBuf>,
+    #[arg(long)]
+    pub(crate) mutant: Option<String>,
+    /// What the operating system's entropy is drawn from
+    #[arg(long, default_value_t = 0)]
+    pub(crate) salt: u64,
+    /// What the operating system's date begins at, ms since 1970
+    #[arg(long, default_value_t = 1_500_000_000_000)]
+    pub(crate) date_ms: u64,
+}
+
+/// `A..B`, B not included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seeds {
+    pub(crate) first: u64,
+    pub(crate) beyond: u64,
+}
+
+impl FromStr for Seeds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("{text:?} is no range of seeds such as 0..50");
+        let (first, beyond) = text.split_once("..").ok_or_else(bad)?;
+        let (first, beyond) = (first.parse().map_err(|_| bad())?, beyond.parse().map_err(|_| bad())?);
+        if first < beyond { Ok(Self { first, beyond }) } else { Err(bad()) }
+    }
+}

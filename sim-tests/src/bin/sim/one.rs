@@ -1,0 +1,56 @@
+//! One seed in this process: `replay`, and what `run` and `meta` start as children.
+
+use std::path::Path;
+
+use sim_tests::engine::world::{self, Options};
+use sim_tests::verdict::Verdict;
+
+use crate::{files, interpose};
+
+/// What the process pretends to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pretence {
+    pub(crate) salt: u64,
+    pub(crate) date_ms: u64,
+}
+
+impl Default for Pretence {
+    /// Far from the world's own epoch, so that a clock read past the seams stands out.
+    fn default() -> Self {
+        Self { salt: 0, date_ms: 1_500_000_000_000 }
+    }
+}
+
+/// Runs one seed. `log` shows the product's log lines on standard error.
+pub(crate) fn simulate(
+    scenario: &str,
+    seed: u64,
+    trace: Option<&Path>,
+    log: Option<&str>,
+    pretence: Pretence,
+) -> Result<Verdict, String> {
+    let plan = files::load(scenario)?.plan(scenario, seed).map_err(|error| format!("{scenario}: {error}"))?;
+    let options = Options { trace, log, on_tick: interpose::advance };
+    interpose::begin(pretence.salt, pretence.date_ms);
+    let outcome = world::run(&plan, &options);
+    interpose::end();
+    let mut verdict = outcome.map_err(|error| format!("{scenario} seed {seed}: {error}"))?;
+    verdict.scenario = scenario.to_owned();
+    Ok(verdict)
+}
+
+/// Turns a planted bug on for the rest of this process.
+pub(crate) fn plant(name: Option<&str>) -> Result<(), String> {
+    let Some(name) = name else { return Ok(()) };
+    let all = voltron_core::mutants::Mutant::ALL;
+    let Some((_, mutant)) = all.iter().find(|(known, _)| *known == name) else {
+        let known: Vec<_> = all.iter().map(|(known, _)| *known).collect();
+        return Err(format!("no planted bug is called {name}: there are {}", known.join(", ")));
+    };
+    #[cfg(feature = "mutants")]
+    voltron_core::mutants::turn_on(*mutant);
+    #[cfg(not(feature = "mutants"))]
+    return Err(format!("this build holds no planted bugs ({mutant:?}): add `--features mutants` to cargo"));
+    #[cfg(feature = "mutants")]
+    Ok(())
+}

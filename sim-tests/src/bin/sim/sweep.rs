@@ -1,0 +1,220 @@
+//! `run` and `meta`: one process per seed, because process-wide counters (task ids) would shift from run to run.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::path::Path;
+use std::process::Stdio;
+
+use futures_util::stream::{self, StreamExt as _};
+use indicatif::{ProgressBar, ProgressStyle};
+use sim_tests::verdict::Verdict;
+use tokio::time::Instant;
+
+use crate::args::{MetaArgs, RunArgs, Seeds};
+use crate::files;
+use crate::one::Pretence;
+
+/// The longest that one seed may take, seconds on the wall clock.
+const SEED_LIMIT_S: u64 = 600;
+
+/// Runs all seeds; true if all held.
+pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
+    let scenarios = files::chosen(&args.scenarios)?;
+    let mut loaded = BTreeMap::new();
+    for name in &scenarios {
+        loaded.insert(name.clone(), files::load(name)?);
+    }
+    let seeds = args.seed.map_or(args.seeds, |seed| Seeds { first: seed, beyond: seed + 1 });
+    let work: Vec<(String, u64)> =
+        scenarios.iter().flat_map(|name| (seeds.first..seeds.beyond).map(move |seed| (name.clone(), seed))).collect();
+    let jobs = if args.jobs > 0 { args.jobs } else { std::thread::available_parallelism().map_or(1, usize::from) };
+
+    let commit = files::commit();
+    let bar = (!args.json && std::io::stderr().is_terminal()).then(|| progress(work.len() as u64));
+    let mut runs = stream::iter(work)
+        .map(|(name, seed)| child(name, seed, args.mutant.clone(), None, Pretence::default(), &[]))
+        .buffer_unordered(jobs);
+    let mut failed = 0_u64;
+    let mut marks: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    let mut count = 0_u64;
+    while let Some(verdict) = runs.next().await {
+        let verdict = verdict?;
+        count += 1;
+        failed += u64::from(!verdict.ok);
+        for (mark, times) in &verdict.marks {
+            *marks.entry(verdict.scenario.clone()).or_default().entry(mark.clone()).or_default() += times;
+        }
+        let line = if args.json { json(&verdict) } else { verdict.text(&commit) };
+        match &bar {
+            Some(bar) => {
+                bar.inc(1);
+                bar.set_message(format!("{failed} failed, {} marks", marks.values().map(BTreeMap::len).sum::<usize>()));
+                if !verdict.ok {
+                    bar.println(line);
+                }
+            }
+            None => say(&line),
+        }
+    }
+    if let Some(bar) = &bar {
+        bar.finish();
+    }
+
+    // One seed alone need not reach everything; a sweep must.
+    let mut missing = Vec::new();
+    for (name, scenario) in &loaded {
+        for mark in &scenario.expect.reached {
+            let reached = marks.get(name).is_some_and(|marks| marks.contains_key(&mark.0));
+            if !reached && args.seed.is_none() {
+                missing.push(format!("{name}: {}", mark.0));
+            }
+        }
+    }
+    if args.json {
+        let summary = serde_json::json!({ "summary": true, "seeds": count, "failed": failed, "marks_missing": missing });
+        say(&summary.to_string());
+    } else {
+        let reached = marks.values().flat_map(BTreeMap::keys).collect::<std::collections::BTreeSet<_>>().len();
+        say(&format!("{count} seeds, {failed} failed, {reached} of {} marks reached", voltron_core::marks::ALL.len()));
+        if !missing.is_empty() {
+            say(&format!("marks that these seeds should reach and did not: {}", missing.join(", ")));
+        }
+    }
+    Ok(failed == 0 && missing.is_empty())
+}
+
+/// The same seed twice, with nothing in common but the seed; true if the traces are equal.
+pub(crate) async fn meta(args: &MetaArgs) -> Result<bool, String> {
+    let mut equal = true;
+    for name in files::chosen(&args.scenarios)? {
+        let folder = std::env::temp_dir().join(format!("arqon-meta-{}-{}", std::process::id(), args.seed));
+        std::fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        let (first, second) = (folder.join("first.jsonl"), folder.join("second.jsonl"));
+        let worlds = [
+            (&first, Pretence { salt: 1, date_ms: 1_000_000_000_000 }, [("LANG", "C"), ("TZ", "UTC"), ("HOME", "/")]),
+            (
+                &second,
+                Pretence { salt: 0xFEED, date_ms: 2_000_000_000_123 },
+                [("LANG", "de_DE.UTF-8"), ("TZ", "Pacific/Kiritimati"), ("HOME", "/nonexistent/and/much/longer")],
+            ),
+        ];
+        let mut hashes = Vec::new();
+        for (trace, pretence, env) in worlds {
+            let verdict =
+                child(name.clone(), args.seed, args.mutant.clone(), Some(trace.as_path()), pretence, &env).await?;
+            if verdict.hash.is_empty() {
+                return Err(verdict.text(&files::commit()));
+            }
+            hashes.push((verdict.hash, verdict.records));
+        }
+        let same = hashes[0] == hashes[1];
+        if same {
+            say(&format!("ok     {name} seed {}  hash {} over {} records, twice", args.seed, hashes[0].0, hashes[0].1));
+        } else {
+            equal = false;
+            say(&format!("FAILED {name} seed {}  {} and {}", args.seed, hashes[0].0, hashes[1].0));
+            say(&difference(&first, &second).map_err(|error| format!("cannot compare the traces: {error}"))?);
+        }
+        // Kept if they differ: somebody will want to look.
+        if same {
+            let _ = std::fs::remove_dir_all(&folder);
+        } else {
+            say(&format!("       traces: {} {}", first.display(), second.display()));
+        }
+    }
+    Ok(equal)
+}
+
+/// The first line that differs, in both tellings.
+fn difference(first: &Path, second: &Path) -> std::io::Result<String> {
+    let open = |path: &Path| std::fs::File::open(path).map(|file| BufReader::new(file).lines());
+    let (mut a, mut b) = (open(first)?, open(second)?);
+    let mut line = 0_u64;
+    loop {
+        line += 1;
+        match (a.next().transpose()?, b.next().transpose()?) {
+            (None, None) => return Ok("       the traces are equal, the hashes are not".to_owned()),
+            (a, b) if a != b => {
+                let told = |line: Option<String>| line.unwrap_or_else(|| "(the trace ends)".to_owned());
+                return Ok(format!("       line {line} first:  {}\n       line {line} second: {}", told(a), told(b)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Runs one seed in a process of its own.
+async fn child(
+    scenario: String,
+    seed: u64,
+    mutant: Option<String>,
+    trace: Option<&Path>,
+    pretence: Pretence,
+    env: &[(&str, &str)],
+) -> Result<Verdict, String> {
+    let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let mut command = tokio::process::Command::new(own);
+    command.args(["one", &scenario, "--seed", &seed.to_string()]);
+    command.args(["--salt", &pretence.salt.to_string(), "--date-ms", &pretence.date_ms.to_string()]);
+    if let Some(mutant) = &mutant {
+        command.args(["--mutant", mutant]);
+    }
+    if let Some(trace) = trace {
+        command.arg("--trace").arg(trace);
+    }
+    for (key, value) in env {
+        command.env(key, value);
+    }
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let begun = Instant::now();
+    let limit = std::time::Duration::from_secs(SEED_LIMIT_S);
+    let output = match tokio::time::timeout(limit, command.output()).await {
+        Ok(output) => output.map_err(|error| format!("cannot run one seed: {error}"))?,
+        Err(_) => {
+            let what = format!("no end after {SEED_LIMIT_S} s on the wall clock");
+            return Ok(finish(Verdict::broken(seed, &scenario, what), begun, mutant.as_deref()));
+        }
+    };
+    // 2: bad use, the same for every seed.
+    if output.status.code() == Some(2) {
+        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    }
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let verdict = stdout.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_else(|| {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let tail: Vec<&str> = stderr.lines().filter(|line| !line.trim().is_empty()).take(12).collect();
+        Verdict::broken(seed, &scenario, format!("{}: {}", output.status, tail.join("\n       ")))
+    });
+    Ok(finish(verdict, begun, mutant.as_deref()))
+}
+
+fn finish(mut verdict: Verdict, begun: Instant, mutant: Option<&str>) -> Verdict {
+    verdict.wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    verdict.replay = replay(&verdict.scenario, verdict.seed, mutant);
+    verdict
+}
+
+/// The command that runs one seed again.
+pub(crate) fn replay(scenario: &str, seed: u64, mutant: Option<&str>) -> String {
+    match mutant {
+        None => format!("cargo sim replay {scenario} --seed {seed}"),
+        Some(mutant) => format!(
+            "cargo run --package sim-tests --features mutants --bin sim -- replay {scenario} --seed {seed} --mutant {mutant}"
+        ),
+    }
+}
+
+pub(crate) fn json(verdict: &Verdict) -> String {
+    serde_json::to_string(verdict).expect("a verdict has string keys and finite numbers")
+}
+
+fn progress(seeds: u64) -> ProgressBar {
+    let bar = ProgressBar::new(seeds);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds  {per_sec}  {msg}  {eta} left");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// A line on standard output; a closed pipe ends the talking, not the run.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
