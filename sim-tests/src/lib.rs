@@ -8,4 +8,6 @@ pub mod oracles;
 pub mod plan;
 pub mod scenario;
 pub mod seed;
+pub mod tokens;
 pub mod trace;
+pub mod verdict;

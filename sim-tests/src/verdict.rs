@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use arq::client::Repeat;
 use serde::{Deserialize, Serialize};
+use voltron_core::trace::{Line, Record};
 
-use crate::oracles::Judgement;
+use crate::oracles::{Judgement, LOG_HOST};
 
 /// One seed's outcome.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +56,45 @@ pub struct Counts {
     pub unknown: u64,
     /// Events in the logs.
     pub in_log: u64,
+}
+
+impl Counts {
+    /// Of a whole trace.
+    pub fn of(lines: &[Line]) -> Self {
+        let mut commands: BTreeMap<(&str, &str), Fate> = BTreeMap::new();
+        let mut in_log = 0;
+        for line in lines {
+            match &line.record {
+                Record::Send { c, m, .. } => drop(commands.entry((c, m)).or_insert(Fate::Unknown)),
+                Record::Ack { c, m, code, .. } => {
+                    let fate = commands.entry((c, m)).or_insert(Fate::Unknown);
+                    if *code == 0 {
+                        *fate = Fate::Acked;
+                    } else if *fate == Fate::Unknown && !Repeat::allows(*code) {
+                        *fate = Fate::Refused;
+                    }
+                }
+                Record::Commit { .. } if line.host == LOG_HOST => in_log += 1,
+                _ => {}
+            }
+        }
+        let count = |fate: Fate| commands.values().filter(|one| **one == fate).count() as u64;
+        Self {
+            sent: commands.len() as u64,
+            acked: count(Fate::Acked),
+            refused: count(Fate::Refused),
+            unknown: count(Fate::Unknown),
+            in_log,
+        }
+    }
+}
+
+/// What a client knows of a command in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Unknown,
+    Acked,
+    Refused,
 }
 
 impl Verdict {

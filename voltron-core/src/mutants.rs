@@ -37,9 +37,10 @@ mod active {
 
     static ACTIVE: OnceLock<Mutant> = OnceLock::new();
 
-    /// Turns one bug on for the rest of this process.
-    pub fn turn_on(mutant: Mutant) {
-        ACTIVE.set(mutant).expect("one bug a process");
+    /// Turns one bug on for the rest of this process: the first one asked for. False if this build holds no planted
+    /// bugs, or another one is on.
+    pub fn turn_on(mutant: Mutant) -> bool {
+        *ACTIVE.get_or_init(|| mutant) == mutant
     }
 
     /// True if this bug is on.
@@ -49,6 +50,12 @@ mod active {
 }
 #[cfg(feature = "mutants")]
 pub use active::{on, turn_on};
+
+/// False: this build holds no planted bugs.
+#[cfg(not(feature = "mutants"))]
+pub const fn turn_on(_mutant: Mutant) -> bool {
+    false
+}
 
 /// Always false: this build holds no planted bugs.
 #[cfg(not(feature = "mutants"))]

@@ -12,8 +12,8 @@ use crate::plan::{Plan, WorldPlan};
 use crate::scenario::{Act, FaultKind, NthAppend, One, Step, Target, When};
 use crate::trace::Trace;
 
-/// What happens to the broker's memory when its process dies is the broker's business.
-pub type OnRestart = Box<dyn Fn(&str)>;
+/// Told the name of each host whose process has just died: what becomes of its memory is its own business.
+pub type OnCrash = Box<dyn Fn(&str)>;
 
 /// The nemesis of one run.
 pub struct Nemesis {
@@ -28,7 +28,7 @@ pub struct Nemesis {
     seen: usize,
     down: BTreeSet<String>,
     open: BTreeMap<String, Trouble>,
-    before_restart: OnRestart,
+    after_crash: OnCrash,
 }
 
 #[derive(Debug)]
@@ -55,8 +55,8 @@ struct Watch {
 }
 
 impl Nemesis {
-    /// Reads the plan. `before_restart` is told the name of each host whose process is about to start again.
-    pub fn new(plan: &Plan, cables: &Cables, trace: &Trace, before_restart: OnRestart) -> Self {
+    /// Reads the plan. `after_crash` is told the name of each host whose process has died.
+    pub fn new(plan: &Plan, cables: &Cables, trace: &Trace, after_crash: OnCrash) -> Self {
         let mut nemesis = Self {
             world: plan.world.clone(),
             cables: cables.clone(),
@@ -68,7 +68,7 @@ impl Nemesis {
             seen: 0,
             down: BTreeSet::new(),
             open: BTreeMap::new(),
-            before_restart,
+            after_crash,
         };
         for fault in &plan.fault {
             let (left, right) = fault.sides().unwrap_or_else(|| (vec![fault.target.clone()], Vec::new()));
@@ -200,13 +200,13 @@ impl Nemesis {
             self.record(Record::Crash { host: host.to_owned() });
             self.cables.set_down(host, true);
             sim.crash(host);
+            (self.after_crash)(host);
         }
     }
 
     fn start(&mut self, sim: &mut Sim<'_>, host: &str) {
         if self.down.remove(host) {
             self.record(Record::Start { host: host.to_owned() });
-            (self.before_restart)(host);
             self.cables.set_down(host, false);
             sim.bounce(host);
         }

@@ -49,7 +49,7 @@ pub(crate) struct RunArgs {
     /// How many processes at once; 0: one a core
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) jobs: usize,
-    /// Plant this bug (build with `--features mutants`); the runs are expected to fail
+    /// Plant this bug; the runs are expected to fail
     #[arg(long, value_name = "NAME")]
     pub(crate) mutant: Option<String>,
     /// One JSON object a seed, a summary last
@@ -73,7 +73,7 @@ pub(crate) struct ReplayArgs {
     /// Write the trace here, one JSON record a line
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
-    /// Plant this bug (build with `--features mutants`)
+    /// Plant this bug
     #[arg(long, value_name = "NAME")]
     pub(crate) mutant: Option<String>,
     /// Show log lines of the product, e.g. `info` or `shield=debug`
@@ -91,7 +91,7 @@ pub(crate) struct MetaArgs {
     /// The seed
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Plant this bug (build with `--features mutants`)
+    /// Plant this bug
     #[arg(long, value_name = "NAME")]
     pub(crate) mutant: Option<String>,
 }

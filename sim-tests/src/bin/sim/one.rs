@@ -47,10 +47,9 @@ pub(crate) fn plant(name: Option<&str>) -> Result<(), String> {
         let known: Vec<_> = all.iter().map(|(known, _)| *known).collect();
         return Err(format!("no planted bug is called {name}: there are {}", known.join(", ")));
     };
-    #[cfg(feature = "mutants")]
-    voltron_core::mutants::turn_on(*mutant);
-    #[cfg(not(feature = "mutants"))]
-    return Err(format!("this build holds no planted bugs ({mutant:?}): add `--features mutants` to cargo"));
-    #[cfg(feature = "mutants")]
-    Ok(())
+    if voltron_core::mutants::turn_on(*mutant) {
+        Ok(())
+    } else {
+        Err(format!("this build holds no planted bugs, {name} neither: `cargo sim` builds with them"))
+    }
 }

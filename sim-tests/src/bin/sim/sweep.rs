@@ -196,12 +196,8 @@ fn finish(mut verdict: Verdict, begun: Instant, mutant: Option<&str>) -> Verdict
 
 /// The command that runs one seed again.
 pub(crate) fn replay(scenario: &str, seed: u64, mutant: Option<&str>) -> String {
-    match mutant {
-        None => format!("cargo sim replay {scenario} --seed {seed}"),
-        Some(mutant) => format!(
-            "cargo run --package sim-tests --features mutants --bin sim -- replay {scenario} --seed {seed} --mutant {mutant}"
-        ),
-    }
+    let planted = mutant.map_or_else(String::new, |mutant| format!(" --mutant {mutant}"));
+    format!("cargo sim replay {scenario} --seed {seed}{planted}")
 }
 
 pub(crate) fn json(verdict: &Verdict) -> String {

@@ -1,0 +1,396 @@
+//! One run: builds the world that a plan describes, lets time pass under the nemesis, waits until everything has
+//! settled, reads the log and asks the oracles.
+//!
+//! The production Shield and Brain run here unchanged, over [`TurmoilNet`], [`SimClock`] and [`SimIds`]; between them
+//! stands the simulated broker, with the users and permissions of production.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use proto::{NodeId, RoomId, RoomKey, TenantId};
+use spine::{Spine as _, SpineOptions, UserSpec};
+use spine_sim::{Broker, BrokerOptions, SimSpine};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{FilterFn, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use turmoil::Sim;
+use voltron_core::config::Config;
+use voltron_core::metrics::Metrics;
+use voltron_core::trace::{Record, TARGET};
+use voltron_core::{AllowAll, Net as _};
+
+use super::nemesis::Nemesis;
+use super::{Cables, SimClock, SimIds, TurmoilNet};
+use crate::client::{self, Deed, Script};
+use crate::logbook::{self, LogbookError};
+use crate::oracles::{self, LOG_HOST};
+use crate::plan::{FARMS, Plan};
+use crate::seed::Draw;
+use crate::tokens;
+use crate::trace::{Trace, TraceTooLong};
+use crate::verdict::{Counts, Verdict};
+
+/// Where the broker listens.
+const BROKER: &str = "nats://broker:4222";
+/// Password of every user of the simulated broker.
+const PASSWORD: &str = "simulated";
+/// The step of virtual time.
+const TICK: Duration = Duration::from_millis(1);
+/// The longest that reading the log may take, virtual.
+const READ_LIMIT: Duration = Duration::from_secs(60);
+/// Segments that one socket or listener holds; a listener with more waiting connections ends the run.
+const TCP_CAPACITY: usize = 4096;
+
+/// What is the caller's choice.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// Where the trace is written as it grows.
+    pub trace: Option<&'a Path>,
+    /// Which log lines go to standard error, e.g. `info,shield=debug`; none: none.
+    pub log: Option<&'a str>,
+    /// Told the virtual time, in microseconds, after every tick.
+    pub on_tick: fn(u64),
+}
+
+/// Why a run has no verdict: nothing that the seed could be blamed for.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The trace cannot be written.
+    #[error("cannot write the trace: {0}")]
+    Trace(#[from] io::Error),
+    /// The scenario's `[config]` is none.
+    #[error("[config]: {0}")]
+    Config(String),
+    /// The filter for log lines is none.
+    #[error("--log {0}")]
+    Log(String),
+}
+
+/// Why a run ended before its end.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    #[error("a process of the world ended by itself: {0}")]
+    Host(String),
+    #[error("{0}")]
+    Log(LogbookError),
+    #[error("the log could not be read within {} virtual seconds", READ_LIMIT.as_secs())]
+    Unreadable,
+    #[error(transparent)]
+    TooLong(#[from] TraceTooLong),
+}
+
+/// Runs a plan.
+pub fn run(plan: &Plan, options: &Options<'_>) -> Result<Verdict, RunError> {
+    let config = config(plan)?;
+    let stopwatch = || turmoil::sim_elapsed().map(|elapsed| micros(elapsed));
+    let trace = Trace::new(stopwatch, options.trace)?;
+    let records = FilterFn::new(|metadata| {
+        metadata.target() == TARGET || (metadata.is_span() && metadata.name() == "node")
+    });
+    let lines = match options.log {
+        Some(filter) => filter.parse::<Targets>().map_err(|error| RunError::Log(error.to_string()))?,
+        None => Targets::new(),
+    };
+    let lines = lines.with_target(TARGET, tracing::level_filters::LevelFilter::OFF);
+    let shown = tracing_subscriber::fmt::layer().without_time().with_ansi(false).with_writer(io::stderr);
+    let subscriber =
+        tracing_subscriber::registry().with(trace.layer().with_filter(records)).with(shown.with_filter(lines));
+    let mut verdict = Verdict { seed: plan.seed, ..Verdict::default() };
+    tracing::subscriber::with_default(subscriber, || {
+        let world = World { plan, config: &config, cables: Cables::default(), trace: &trace };
+        if let Err(stopped) = world.play(options.on_tick, &mut verdict) {
+            verdict.oracle = Some("run".to_owned());
+            verdict.what = Some(stopped.to_string());
+            verdict.ok = false;
+        }
+    });
+    trace.flush()?;
+    Ok(verdict)
+}
+
+/// Defaults, with what the scenario changes.
+fn config(plan: &Plan) -> Result<Config, RunError> {
+    let mut table = plan.config.clone().unwrap_or_default();
+    let policy = table.entry("policy").or_insert_with(|| toml::Table::new().into());
+    if let toml::Value::Table(policy) = policy {
+        policy.entry("default").or_insert_with(|| "none".into());
+    }
+    Config::parse(&table.to_string()).map_err(|error| RunError::Config(error.to_string()))
+}
+
+struct World<'a> {
+    plan: &'a Plan,
+    config: &'a Config,
+    cables: Cables,
+    trace: &'a Trace,
+}
+
+impl World<'_> {
+    fn play(&self, on_tick: fn(u64), verdict: &mut Verdict) -> Result<(), Stopped> {
+        let mut sim = self.engine();
+        let broker = self.broker(&mut sim);
+        (1..=self.plan.world.brains).for_each(|n| self.brain(&mut sim, n));
+        (1..=self.plan.world.shields).for_each(|n| self.shield(&mut sim, n));
+        (1..=FARMS).for_each(|n| self.farm(&mut sim, n));
+
+        let after_crash = move |host: &str| {
+            if host == "broker" {
+                broker.crash(false);
+            }
+        };
+        let mut nemesis = Nemesis::new(self.plan, &self.cables, self.trace, Box::new(after_crash));
+        let world = &self.plan.world;
+        let (run, settle) = (world.run.0.0, world.settle.0.0);
+        while sim.elapsed() < run {
+            nemesis.turn(&mut sim);
+            self.tick(&mut sim, on_tick)?;
+        }
+        nemesis.heal_all(&mut sim);
+        while sim.elapsed() < run + settle {
+            self.tick(&mut sim, on_tick)?;
+        }
+        self.read_log(&mut sim, on_tick)?;
+
+        let lines = self.trace.since(0);
+        let excused: Vec<String> = self.plan.excuse.keys().map(|oracle| oracle.0.clone()).collect();
+        verdict.judged(&oracles::judge(&lines, &excused));
+        verdict.counts = Counts::of(&lines);
+        verdict.hash = self.trace.hash()?;
+        verdict.records = lines.len() as u64;
+        verdict.virtual_s = sim.elapsed().as_secs_f64();
+        for line in &lines {
+            if let Record::Mark { name } = &line.record {
+                *verdict.marks.entry(name.clone()).or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&self, sim: &mut Sim<'_>, on_tick: fn(u64)) -> Result<bool, Stopped> {
+        let now = micros(sim.elapsed());
+        on_tick(now);
+        self.trace.advance(now);
+        sim.step().map_err(|error| Stopped::Host(error.to_string()))
+    }
+
+    fn engine<'s>(&self) -> Sim<'s> {
+        let epoch = Duration::from_millis(u64::try_from(super::clock::EPOCH_MS).expect("after 1970"));
+        let mut builder = turmoil::Builder::new();
+        builder
+            .rng_seed(Draw::new(self.plan.seed, "engine").u64())
+            .epoch(SystemTime::UNIX_EPOCH + epoch)
+            .simulation_duration(Duration::from_secs(24 * 3600))
+            .tick_duration(TICK)
+            .min_message_latency(Duration::from_millis(1))
+            .max_message_latency(Duration::from_millis(6))
+            .tcp_capacity(TCP_CAPACITY);
+        builder.build()
+    }
+
+    fn broker(&self, sim: &mut Sim<'_>) -> Broker {
+        let users = [self.users("brain"), self.users("shield"), vec![UserSpec::operator(PASSWORD)]].concat();
+        let seed = Draw::new(self.plan.seed, "broker").u64();
+        let options = BrokerOptions {
+            users: users.iter().map(spine_sim::User::from).collect(),
+            ..BrokerOptions::new(SimClock::new(0), seed)
+        };
+        let broker = Broker::new(options);
+        let (net, serving) = (TurmoilNet::new("broker", &self.cables), broker.clone());
+        sim.host("broker", move || {
+            let (net, broker) = (net.clone(), serving.clone());
+            async move {
+                let listener = net.bind("0.0.0.0:4222").await?;
+                broker.serve(listener, std::future::pending()).await?;
+                Ok(())
+            }
+        });
+        broker
+    }
+
+    fn users(&self, group: &str) -> Vec<UserSpec> {
+        let count = if group == "brain" { self.plan.world.brains } else { self.plan.world.shields };
+        let nodes = (1..=count).map(|n| node(&format!("{group}-{n}")));
+        if group == "brain" {
+            nodes.flat_map(|node| [UserSpec::writer(&node, PASSWORD), UserSpec::speaker(&node, PASSWORD)]).collect()
+        } else {
+            nodes.map(|node| UserSpec::shield(&node, PASSWORD)).collect()
+        }
+    }
+
+    fn brain(&self, sim: &mut Sim<'_>, n: u32) {
+        let name = format!("brain-{n}");
+        let node = node(&name);
+        let (net, ids, config) = (TurmoilNet::new(&name, &self.cables), self.ids(&name), self.config.clone());
+        sim.host(name, move || {
+            let connect = |user: UserSpec, inbox: String| {
+                let options = self::options(&config, &user, inbox);
+                SimSpine::connect(net.clone(), options, ids.clone())
+            };
+            let (node, ids, config) = (node.clone(), ids.clone(), config.clone());
+            // Connecting spawns, so it waits for the host's runtime.
+            let connect = {
+                let writer = (UserSpec::writer(&node, PASSWORD), format!("_INBOX.w.{node}"));
+                let speaker = (UserSpec::speaker(&node, PASSWORD), format!("_INBOX.b.{node}"));
+                (connect(writer.0, writer.1), connect(speaker.0, speaker.1))
+            };
+            async move {
+                let (writer, speaker) = connect;
+                let parts = brain_shell::BrainParts {
+                    node,
+                    writer,
+                    speaker,
+                    clock: SimClock::new(0),
+                    ids,
+                    config,
+                    metrics: Metrics::new(),
+                };
+                brain_shell::run(parts, std::future::pending()).await?;
+                Ok(())
+            }
+        });
+    }
+
+    fn shield(&self, sim: &mut Sim<'_>, n: u32) {
+        let name = format!("shield-{n}");
+        let node = node(&name);
+        let (net, ids, config) = (TurmoilNet::new(&name, &self.cables), self.ids(&name), self.config.clone());
+        let secret = tokens::secret(self.plan.seed);
+        sim.host(name, move || {
+            let (node, net, ids, config) = (node.clone(), net.clone(), ids.clone(), config.clone());
+            async move {
+                let user = UserSpec::shield(&node, PASSWORD);
+                let options = options(&config, &user, format!("_INBOX.s.{node}"));
+                let spine = SimSpine::connect(net.clone(), options, ids.clone());
+                let parts = shield::ShieldParts {
+                    node,
+                    ws: net.bind("0.0.0.0:4000").await?,
+                    http: Some(net.bind("0.0.0.0:4001").await?),
+                    spine,
+                    clock: SimClock::new(0),
+                    ids,
+                    overseer: Arc::new(AllowAll),
+                    keys: shield::Keys::new(&config.auth, None, Some(&secret))?,
+                    config,
+                    metrics: Metrics::new(),
+                };
+                shield::serve(parts, std::future::pending()).await?;
+                Ok(())
+            }
+        });
+    }
+
+    /// Every client with `n` as its remainder.
+    fn farm(&self, sim: &mut Sim<'_>, n: u32) {
+        let name = format!("clients-{n}");
+        let (net, ids) = (TurmoilNet::new(&name, &self.cables), self.ids(&name));
+        let scripts: Vec<Script> =
+            (1..=self.plan.world.clients).filter(|client| client % FARMS == n % FARMS).map(|c| self.script(c)).collect();
+        let seed = self.plan.seed;
+        sim.host(name, move || {
+            let (net, scripts) = (net.clone(), scripts.clone());
+            let _ = &ids;
+            async move {
+                let players = scripts.into_iter().map(|script| {
+                    let ids = SimIds::new(seed, &script.name);
+                    tokio::spawn(client::play(net.clone(), SimClock::new(0), ids, script))
+                });
+                client::all(players.collect(), Duration::from_secs(24 * 3600)).await;
+                Ok(())
+            }
+        });
+    }
+
+    fn script(&self, client: u32) -> Script {
+        let world = &self.plan.world;
+        let tenant = world.tenant_of(client);
+        let now_s = super::clock::EPOCH_MS / 1000;
+        let secret = tokens::secret(self.plan.seed);
+        let first = client % world.shields;
+        let deeds: VecDeque<Deed> = self
+            .plan
+            .op
+            .iter()
+            .filter(|op| op.client == client)
+            .map(|op| Deed { at: op.at.0.0, verb: op.r#do, room: op.room as usize - 1 })
+            .collect();
+        Script {
+            name: format!("client-{client}"),
+            token: tokens::token(&secret, &self.config.auth.audience, &tenant, &format!("u{client}"), now_s),
+            shields: (0..world.shields).map(|n| format!("shield-{}:4000", (first + n) % world.shields + 1)).collect(),
+            rooms: (1..=world.rooms).map(room).collect(),
+            deeds,
+            ends: world.run.0.0 + world.settle.0.0 - Duration::from_millis(500),
+        }
+    }
+
+    /// Reads every room's log into the trace, under the name [`LOG_HOST`].
+    fn read_log(&self, sim: &mut Sim<'_>, on_tick: fn(u64)) -> Result<(), Stopped> {
+        let world = &self.plan.world;
+        let rooms: Vec<RoomKey> = (1..=world.tenants)
+            .flat_map(|t| (1..=world.rooms).map(move |r| RoomKey::new(tenant(t), room(r))))
+            .collect();
+        let (net, ids) = (TurmoilNet::new("log-reader", &self.cables), self.ids("log-reader"));
+        let options = options(self.config, &UserSpec::operator(PASSWORD), "_INBOX.log".to_owned());
+        let found: Arc<Mutex<Option<Result<Vec<Record>, LogbookError>>>> = Arc::default();
+        let put = found.clone();
+        sim.client("log-reader", async move {
+            let spine = SimSpine::connect(net, options, ids);
+            let mut link = spine.link();
+            link.wait_for(spine::Link::is_up).await?;
+            let read = async {
+                let mut records = Vec::new();
+                for room in &rooms {
+                    records.extend(logbook::read(&spine, room).await?.records);
+                }
+                Ok(records)
+            };
+            *put.lock().expect("no panic happens while it is held") = Some(read.await);
+            Ok(())
+        });
+        let deadline = sim.elapsed() + READ_LIMIT;
+        loop {
+            self.tick(sim, on_tick)?;
+            if let Some(records) = found.lock().expect("no panic happens while it is held").take() {
+                let records = records.map_err(Stopped::Log)?;
+                records.into_iter().for_each(|record| self.trace.push(LOG_HOST, record));
+                return Ok(());
+            }
+            if sim.elapsed() > deadline {
+                return Err(Stopped::Unreadable);
+            }
+        }
+    }
+
+    fn ids(&self, host: &str) -> SimIds {
+        SimIds::new(self.plan.seed, host)
+    }
+}
+
+fn options(config: &Config, user: &UserSpec, inbox: String) -> SpineOptions {
+    SpineOptions {
+        credentials: Some(user.credentials()),
+        publish_timeout: Duration::from_millis(config.nats.publish_timeout_ms),
+        ping_interval: Duration::from_millis(config.nats.ping_interval_ms),
+        logs: config.nats.logs,
+        ..SpineOptions::new(BROKER, &user.name, inbox)
+    }
+}
+
+fn node(name: &str) -> NodeId {
+    NodeId::parse(name).expect("a group, a hyphen and a number")
+}
+
+fn tenant(n: u32) -> TenantId {
+    TenantId::parse(&format!("t{n}")).expect("a letter and a number")
+}
+
+fn room(n: u32) -> RoomId {
+    RoomId::parse(&format!("room-{n}")).expect("letters, a hyphen and a number")
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
