@@ -47,6 +47,8 @@ pub struct Script {
     pub deeds: VecDeque<Deed>,
     /// When it goes home, since its start.
     pub ends: Duration,
+    /// Goes home earlier: once everything is done and answered, and nothing came for so long.
+    pub quiet: Option<Duration>,
 }
 
 /// Repeats for as long as a room can tell a repeat, and no longer: a run is shorter than 120 s of unbroken outage.
@@ -62,10 +64,10 @@ pub async fn play<N: Net, C: WallClock, I: Ids>(net: N, clock: C, ids: I, script
     }
     let start = Instant::now();
     let ends = start + script.ends;
-    let mut player = Player { start, clock, script, said: 0, open: BTreeMap::new(), finished: None };
+    let mut player = Player { start, clock, script, said: 0, open: BTreeMap::new(), finished: None, home: false };
     let mut shield = 0;
     let mut failures = 0;
-    while Instant::now() < ends {
+    while Instant::now() < ends && !player.home {
         let (back, next, well) = player.connection(&net, core, shield, ends).await;
         core = back;
         shield = next;
@@ -83,6 +85,7 @@ struct Player<C> {
     /// Sent and not finished: what it takes to build the same bytes again.
     open: BTreeMap<MessageId, Sent>,
     finished: Option<Sent>,
+    home: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -117,10 +120,13 @@ impl<C: WallClock> Player<C> {
         let mut greeted = false;
         loop {
             let due = self.script.deeds.front().map(|deed| self.start + deed.at);
+            let done = due.is_none() && client.core().waiting() == 0;
+            let leaves = self.script.quiet.filter(|_| done).map_or(ends, |quiet| ends.min(Instant::now() + quiet));
             tokio::select! {
                 biased;
-                () = sleep_until(ends) => {
+                () = sleep_until(leaves) => {
                     // A goodbye, so that the Shield forgets this client at once.
+                    self.home = true;
                     for event in client.close(Duration::from_millis(200)).await {
                         self.note(&event);
                     }

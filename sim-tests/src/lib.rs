@@ -6,6 +6,7 @@ pub mod engine;
 pub mod logbook;
 pub mod oracles;
 pub mod plan;
+pub mod real;
 pub mod scenario;
 pub mod seed;
 pub mod tokens;

@@ -19,7 +19,7 @@ use voltron_core::trace::{Line, Record, TARGET};
 pub const RECORDS_MAX: usize = 2_000_000;
 
 /// Says how many microseconds of the run have passed.
-pub type Stopwatch = fn() -> Option<u64>;
+pub type Stopwatch = Box<dyn Fn() -> Option<u64> + Send>;
 
 /// The trace of one run. Clones share it.
 #[derive(Clone)]

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use proto::{NodeId, RoomId, RoomKey, TenantId};
 use spine::{Spine as _, SpineOptions, UserSpec};
 use spine_sim::{Broker, BrokerOptions, SimSpine};
@@ -85,8 +86,8 @@ enum Stopped {
 /// Runs a plan.
 pub fn run(plan: &Plan, options: &Options<'_>) -> Result<Verdict, RunError> {
     let config = config(plan)?;
-    let stopwatch = || turmoil::sim_elapsed().map(|elapsed| micros(elapsed));
-    let trace = Trace::new(stopwatch, options.trace)?;
+    let stopwatch = || turmoil::sim_elapsed().map(micros);
+    let trace = Trace::new(Box::new(stopwatch), options.trace)?;
     let records = FilterFn::new(|metadata| {
         metadata.target() == TARGET || (metadata.is_span() && metadata.name() == "node")
     });
@@ -225,26 +226,18 @@ impl World<'_> {
         let node = node(&name);
         let (net, ids, config) = (TurmoilNet::new(&name, &self.cables), self.ids(&name), self.config.clone());
         sim.host(name, move || {
-            let connect = |user: UserSpec, inbox: String| {
-                let options = self::options(&config, &user, inbox);
-                SimSpine::connect(net.clone(), options, ids.clone())
-            };
-            let (node, ids, config) = (node.clone(), ids.clone(), config.clone());
-            // Connecting spawns, so it waits for the host's runtime.
-            let connect = {
-                let writer = (UserSpec::writer(&node, PASSWORD), format!("_INBOX.w.{node}"));
-                let speaker = (UserSpec::speaker(&node, PASSWORD), format!("_INBOX.b.{node}"));
-                (connect(writer.0, writer.1), connect(speaker.0, speaker.1))
-            };
+            let (node, net, ids, config) = (node.clone(), net.clone(), ids.clone(), config.clone());
             async move {
-                let (writer, speaker) = connect;
+                let connect = |user: UserSpec, inbox: String| {
+                    SimSpine::connect(net.clone(), options(&config, &user, inbox), ids.clone())
+                };
                 let parts = brain_shell::BrainParts {
+                    writer: connect(UserSpec::writer(&node, PASSWORD), format!("_INBOX.w.{node}")),
+                    speaker: connect(UserSpec::speaker(&node, PASSWORD), format!("_INBOX.b.{node}")),
                     node,
-                    writer,
-                    speaker,
                     clock: SimClock::new(0),
                     ids,
-                    config,
+                    config: config.clone(),
                     metrics: Metrics::new(),
                 };
                 brain_shell::run(parts, std::future::pending()).await?;
@@ -264,7 +257,7 @@ impl World<'_> {
                 let user = UserSpec::shield(&node, PASSWORD);
                 let options = options(&config, &user, format!("_INBOX.s.{node}"));
                 let spine = SimSpine::connect(net.clone(), options, ids.clone());
-                let parts = shield::ShieldParts {
+                let parts = shield::ShieldParts::<TurmoilNet, _, _, _> {
                     node,
                     ws: net.bind("0.0.0.0:4000").await?,
                     http: Some(net.bind("0.0.0.0:4001").await?),
@@ -272,11 +265,11 @@ impl World<'_> {
                     clock: SimClock::new(0),
                     ids,
                     overseer: Arc::new(AllowAll),
-                    keys: shield::Keys::new(&config.auth, None, Some(&secret))?,
+                    keys: Arc::new(ArcSwap::from_pointee(shield::Keys::new(&config.auth, None, Some(&secret))?)),
                     config,
                     metrics: Metrics::new(),
                 };
-                shield::serve(parts, std::future::pending()).await?;
+                shield::serve(parts, std::future::pending()).await;
                 Ok(())
             }
         });
@@ -285,13 +278,12 @@ impl World<'_> {
     /// Every client with `n` as its remainder.
     fn farm(&self, sim: &mut Sim<'_>, n: u32) {
         let name = format!("clients-{n}");
-        let (net, ids) = (TurmoilNet::new(&name, &self.cables), self.ids(&name));
+        let net = TurmoilNet::new(&name, &self.cables);
         let scripts: Vec<Script> =
             (1..=self.plan.world.clients).filter(|client| client % FARMS == n % FARMS).map(|c| self.script(c)).collect();
         let seed = self.plan.seed;
         sim.host(name, move || {
             let (net, scripts) = (net.clone(), scripts.clone());
-            let _ = &ids;
             async move {
                 let players = scripts.into_iter().map(|script| {
                     let ids = SimIds::new(seed, &script.name);
@@ -322,7 +314,8 @@ impl World<'_> {
             shields: (0..world.shields).map(|n| format!("shield-{}:4000", (first + n) % world.shields + 1)).collect(),
             rooms: (1..=world.rooms).map(room).collect(),
             deeds,
-            ends: world.run.0.0 + world.settle.0.0 - Duration::from_millis(500),
+            ends: world.run.0.0 + world.settle.0.0 - Duration::from_millis(500).min(world.settle.0.0),
+            quiet: None,
         }
     }
 

@@ -33,7 +33,8 @@ fn act(command: Command) -> Result<bool, String> {
         Command::Replay(args) => replay(&args),
         Command::One(args) => child(&args),
         Command::Explain(args) => {
-            let plan = files::load(&args.scenario)?.plan(&args.scenario, args.seed).map_err(|error| error.to_string())?;
+            let plan =
+                files::load(&args.scenario)?.plan(&args.scenario, args.seed).map_err(|error| error.to_string())?;
             say(&plan.to_toml());
             Ok(true)
         }
@@ -59,8 +60,7 @@ fn replay(args: &ReplayArgs) -> Result<bool, String> {
     one::plant(args.mutant.as_deref())?;
     let (scenario, seed) = (&args.one.scenario, args.one.seed);
     let begun = tokio::time::Instant::now();
-    let verdict =
-        one::simulate(scenario, seed, args.trace.as_deref(), args.log.as_deref(), Pretence::default());
+    let verdict = one::simulate(scenario, seed, args.trace.as_deref(), args.log.as_deref(), Pretence::default());
     let mut verdict = verdict?;
     verdict.wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     verdict.replay = sweep::replay(scenario, verdict.seed, args.mutant.as_deref());

@@ -71,7 +71,8 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
         }
     }
     if args.json {
-        let summary = serde_json::json!({ "summary": true, "seeds": count, "failed": failed, "marks_missing": missing });
+        let summary =
+            serde_json::json!({ "summary": true, "seeds": count, "failed": failed, "marks_missing": missing });
         say(&summary.to_string());
     } else {
         let reached = marks.values().flat_map(BTreeMap::keys).collect::<std::collections::BTreeSet<_>>().len();
