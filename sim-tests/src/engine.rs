@@ -4,7 +4,7 @@ pub mod clock;
 pub mod ids;
 pub mod nemesis;
 pub mod net;
-// pub mod world;
+pub mod world;
 
 pub use clock::SimClock;
 pub use ids::SimIds;

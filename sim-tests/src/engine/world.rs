@@ -4,7 +4,7 @@
 //! The production Shield and Brain run here unchanged, over [`TurmoilNet`], [`SimClock`] and [`SimIds`]; between them
 //! stands the simulated broker, with the users and permissions of production.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
