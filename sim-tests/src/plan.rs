@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::scenario::{
-    Drawn, Expect, Fault, FaultKind, HostFault, LinkFault, LinkWords, One, Op, OracleName, Scenario, ScenarioError,
-    Shape, Span, Step, Target, Verb, Word,
+    BrokerFault, Drawn, Expect, Fault, FaultKind, HostFault, LinkFault, LinkWords, One, Op, OracleName, Scenario,
+    ScenarioError, Shape, Span, Step, Target, Verb, Word,
 };
 use crate::seed::Draw;
 
@@ -223,7 +223,24 @@ impl Scenario {
             (choose_link(faults.hold), choose_link(faults.partition), choose_link(faults.reset));
         let crash = faults.crash.or_else(|| (swarmed && on.chance(50)).then(HostFault::default));
 
+        let mut choose_broker =
+            |given: Option<BrokerFault>| given.or_else(|| (swarmed && on.chance(30)).then(BrokerFault::default));
+        let broker = [
+            (FaultKind::LoseAck, choose_broker(faults.lose_ack)),
+            (FaultKind::LoseRepublish, choose_broker(faults.lose_republish)),
+            (FaultKind::Undecided, choose_broker(faults.undecided)),
+        ];
+
         let mut all = Vec::new();
+        for (kind, fault) in broker {
+            let Some(fault) = fault else { continue };
+            let mut draw = Draw::new(seed, &format!("faults/{}", kind.name()));
+            let (every, lasts) = (spans(&fault.every, (3_000, 10_000)), spans(&fault.lasts, (200, 2_000)));
+            for (index, (at, lasts)) in times(world, &mut draw, &every, &lasts).into_iter().enumerate() {
+                let id = format!("{}-{}", kind.name(), index + 1);
+                all.push(Fault { id, kind, target: "broker".into(), at: One(at), lasts: One(lasts) });
+            }
+        }
         if let Some(hold) = hold {
             draw_links(&mut all, FaultKind::Hold, &hold, world, seed, ((3_000, 10_000), (50, 1_500)));
         }
@@ -340,10 +357,11 @@ impl Plan {
         }
         for fault in &self.fault {
             let hosts = match fault.sides() {
-                Some((left, right)) if fault.kind != FaultKind::Crash => [left, right].concat(),
-                None if fault.kind == FaultKind::Crash => vec![fault.target.clone()],
+                Some((left, right)) if fault.kind.of_links() => [left, right].concat(),
+                None if !fault.kind.of_links() => vec![fault.target.clone()],
                 _ => {
-                    let what = format!("fault {}: a crash has a host as its target, all else a link", fault.id);
+                    let of = if fault.kind.of_links() { "a link such as \"brain-1 | broker\"" } else { "a host" };
+                    let what = format!("fault {}: the target of {} is {of}", fault.id, fault.kind.name());
                     return Err(ScenarioError::Meaning(what));
                 }
             };

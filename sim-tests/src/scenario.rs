@@ -113,6 +113,23 @@ pub struct Faults {
     pub reset: Option<LinkFault>,
     /// A process dies and starts again.
     pub crash: Option<HostFault>,
+    /// The broker stores, and every other PubAck is lost.
+    pub lose_ack: Option<BrokerFault>,
+    /// The broker stores, and every third message is not republished.
+    pub lose_republish: Option<BrokerFault>,
+    /// The broker neither stores nor refuses every third append, as a cluster without a majority; at the end it turns out
+    /// to be stored.
+    pub undecided: Option<BrokerFault>,
+}
+
+/// A fault of the broker itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerFault {
+    /// The pause between two of them.
+    pub every: Option<Drawn<Span>>,
+    /// How long.
+    pub lasts: Option<Drawn<Span>>,
 }
 
 /// A fault of links.
@@ -276,9 +293,20 @@ pub enum FaultKind {
     Reset,
     /// A process dies.
     Crash,
+    /// PubAcks are lost.
+    LoseAck,
+    /// Republished messages are lost.
+    LoseRepublish,
+    /// Appends hang, and turn out to be stored.
+    Undecided,
 }
 
 impl FaultKind {
+    /// True if it strikes a link and not a host.
+    pub const fn of_links(self) -> bool {
+        matches!(self, Self::Hold | Self::Partition | Self::OneWay | Self::Reset)
+    }
+
     /// Its name in the trace.
     pub const fn name(self) -> &'static str {
         match self {
@@ -287,6 +315,9 @@ impl FaultKind {
             Self::OneWay => "one-way",
             Self::Reset => "reset",
             Self::Crash => "crash",
+            Self::LoseAck => "lose-ack",
+            Self::LoseRepublish => "lose-republish",
+            Self::Undecided => "undecided",
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use spine_sim::{Broker, Rule};
 use turmoil::Sim;
 use voltron_core::trace::{Line, Record};
 
@@ -11,9 +12,6 @@ use super::net::Cables;
 use crate::plan::{Plan, WorldPlan};
 use crate::scenario::{Act, FaultKind, NthAppend, One, Step, Target, When};
 use crate::trace::Trace;
-
-/// Told the name of each host whose process has just died: what becomes of its memory is its own business.
-pub type OnCrash = Box<dyn Fn(&str)>;
 
 /// The nemesis of one run.
 pub struct Nemesis {
@@ -28,7 +26,7 @@ pub struct Nemesis {
     seen: usize,
     down: BTreeSet<String>,
     open: BTreeMap<String, Trouble>,
-    after_crash: OnCrash,
+    broker: Broker,
 }
 
 #[derive(Debug)]
@@ -55,8 +53,8 @@ struct Watch {
 }
 
 impl Nemesis {
-    /// Reads the plan. `after_crash` is told the name of each host whose process has died.
-    pub fn new(plan: &Plan, cables: &Cables, trace: &Trace, after_crash: OnCrash) -> Self {
+    /// Reads the plan. `broker` is the one that runs on the host of that name.
+    pub fn new(plan: &Plan, cables: &Cables, trace: &Trace, broker: Broker) -> Self {
         let mut nemesis = Self {
             world: plan.world.clone(),
             cables: cables.clone(),
@@ -68,7 +66,7 @@ impl Nemesis {
             seen: 0,
             down: BTreeSet::new(),
             open: BTreeMap::new(),
-            after_crash,
+            broker,
         };
         for fault in &plan.fault {
             let (left, right) = fault.sides().unwrap_or_else(|| (vec![fault.target.clone()], Vec::new()));
@@ -172,6 +170,9 @@ impl Nemesis {
                 return self.record(Record::Heal { id });
             }
             FaultKind::Crash => trouble.left.iter().for_each(|host| self.crash(sim, host)),
+            FaultKind::LoseAck => self.broker.faults(|faults| faults.lose_ack = Rule::every(2)),
+            FaultKind::LoseRepublish => self.broker.faults(|faults| faults.drop_republish = Rule::every(3)),
+            FaultKind::Undecided => self.broker.faults(|faults| faults.undecided = Rule::every(3)),
         }
         if let Some(lasts) = trouble.lasts {
             self.at(now + lasts, Turn::End(id.clone()));
@@ -191,6 +192,12 @@ impl Nemesis {
             }
             FaultKind::Reset => {}
             FaultKind::Crash => trouble.left.iter().for_each(|host| self.start(sim, host)),
+            FaultKind::LoseAck => self.broker.faults(|faults| faults.lose_ack = Rule::Off),
+            FaultKind::LoseRepublish => self.broker.faults(|faults| faults.drop_republish = Rule::Off),
+            FaultKind::Undecided => {
+                self.broker.faults(|faults| faults.undecided = Rule::Off);
+                self.broker.settle_undecided(true);
+            }
         }
         self.record(Record::Heal { id: id.to_owned() });
     }
@@ -200,7 +207,10 @@ impl Nemesis {
             self.record(Record::Crash { host: host.to_owned() });
             self.cables.set_down(host, true);
             sim.crash(host);
-            (self.after_crash)(host);
+            if host == "broker" {
+                // The process dies, the machine does not: nothing that was written is lost.
+                self.broker.crash(false);
+            }
         }
     }
 

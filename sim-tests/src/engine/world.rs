@@ -88,9 +88,8 @@ pub fn run(plan: &Plan, options: &Options<'_>) -> Result<Verdict, RunError> {
     let config = config(plan)?;
     let stopwatch = || turmoil::sim_elapsed().map(micros);
     let trace = Trace::new(Box::new(stopwatch), options.trace)?;
-    let records = FilterFn::new(|metadata| {
-        metadata.target() == TARGET || (metadata.is_span() && metadata.name() == "node")
-    });
+    let records =
+        FilterFn::new(|metadata| metadata.target() == TARGET || (metadata.is_span() && metadata.name() == "node"));
     let lines = match options.log {
         Some(filter) => filter.parse::<Targets>().map_err(|error| RunError::Log(error.to_string()))?,
         None => Targets::new(),
@@ -137,12 +136,7 @@ impl World<'_> {
         (1..=self.plan.world.shields).for_each(|n| self.shield(&mut sim, n));
         (1..=FARMS).for_each(|n| self.farm(&mut sim, n));
 
-        let after_crash = move |host: &str| {
-            if host == "broker" {
-                broker.crash(false);
-            }
-        };
-        let mut nemesis = Nemesis::new(self.plan, &self.cables, self.trace, Box::new(after_crash));
+        let mut nemesis = Nemesis::new(self.plan, &self.cables, self.trace, broker);
         let world = &self.plan.world;
         let (run, settle) = (world.run.0.0, world.settle.0.0);
         while sim.elapsed() < run {
@@ -279,8 +273,10 @@ impl World<'_> {
     fn farm(&self, sim: &mut Sim<'_>, n: u32) {
         let name = format!("clients-{n}");
         let net = TurmoilNet::new(&name, &self.cables);
-        let scripts: Vec<Script> =
-            (1..=self.plan.world.clients).filter(|client| client % FARMS == n % FARMS).map(|c| self.script(c)).collect();
+        let scripts: Vec<Script> = (1..=self.plan.world.clients)
+            .filter(|client| client % FARMS == n % FARMS)
+            .map(|c| self.script(c))
+            .collect();
         let seed = self.plan.seed;
         sim.host(name, move || {
             let (net, scripts) = (net.clone(), scripts.clone());
