@@ -120,7 +120,7 @@ impl Stack {
 
     /// A token for `user` of `tenant`.
     pub fn token(&self, tenant: &str, user: &str, now_s: i64) -> String {
-        tokens::token(&tokens::secret(0), "arqon", tenant, user, now_s)
+        tokens::token(secret().as_bytes(), "arqon", tenant, user, now_s)
     }
 
     /// A connection that may do everything.
@@ -202,8 +202,7 @@ impl Stack {
             |name: &str, text: &str| std::fs::write(path(name), text).map_err(failed("cannot write the configuration"));
         let quoted = |name: &str| serde_json::Value::from(path(name).to_string_lossy().into_owned()).to_string();
         put("password", PASSWORD)?;
-        let secret: String = tokens::secret(0).iter().map(|byte| format!("{byte:02x}")).collect();
-        put("hs256", &secret)?;
+        put("hs256", &secret())?;
         let (brain, shield) = (node(Part::Shell), node(Part::Shield));
         let common = format!(
             "[policy]\ndefault = \"none\"\n[auth]\nhs256_secret_file = {}\n[server]\nhost = \"127.0.0.1\"\nport = {}\n\
@@ -225,6 +224,11 @@ impl Stack {
             ),
         )
     }
+}
+
+/// As text, for a file: white space around it would not count.
+fn secret() -> String {
+    tokens::secret(0).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The folder that holds this workspace's binaries: above the running test's or example's own.

@@ -1,4 +1,5 @@
 //! Each oracle rejects its hand-written bad traces, at the right record, and accepts the good one.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 

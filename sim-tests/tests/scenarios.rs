@@ -1,4 +1,5 @@
 //! Scenario files: what is refused and how; that a seed draws one plan; that a written plan is a scenario.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use sim_tests::scenario::{FaultKind, Scenario, Verb};
 

@@ -121,6 +121,9 @@ fn config(plan: &Plan) -> Result<Config, RunError> {
     Config::parse(&table.to_string()).map_err(|error| RunError::Config(error.to_string()))
 }
 
+/// Every room's log, as records.
+type WholeLog = Result<Vec<Record>, LogbookError>;
+
 struct World<'a> {
     plan: &'a Plan,
     config: &'a Config,
@@ -323,7 +326,7 @@ impl World<'_> {
             .collect();
         let (net, ids) = (TurmoilNet::new("log-reader", &self.cables), self.ids("log-reader"));
         let options = options(self.config, &UserSpec::operator(PASSWORD), "_INBOX.log".to_owned());
-        let found: Arc<Mutex<Option<Result<Vec<Record>, LogbookError>>>> = Arc::default();
+        let found: Arc<Mutex<Option<WholeLog>>> = Arc::default();
         let put = found.clone();
         sim.client("log-reader", async move {
             let spine = SimSpine::connect(net, options, ids);
