@@ -96,7 +96,7 @@ pub async fn serve_with<N: Net, S: Spine, C: WallClock, I: Ids>(
         connections: Connections::default(),
     });
 
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks = voltron_core::tasks::Tasks::default();
     tasks.spawn(heartbeat::watch_link(shared.clone()));
     tasks.spawn(shared.replies.clone().run());
     tasks.spawn(shared.replies.clone().sweep());

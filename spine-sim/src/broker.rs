@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use voltron_core::tasks::Tasks;
 use voltron_core::trace::{self, Record};
 use voltron_core::{Listener, WallClock};
 
@@ -115,7 +115,7 @@ impl Broker {
     /// Serves until `shutdown`, or for ever. Then (or when this future is dropped) every connection is cut.
     pub async fn serve<L: Listener>(&self, mut listener: L, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         self.lock().listens_on(listener.local_addr()?);
-        let mut sessions = JoinSet::new();
+        let mut sessions = Tasks::default();
         tokio::pin!(shutdown);
         let mut paused = self.paused.subscribe();
         loop {
@@ -123,7 +123,6 @@ impl Broker {
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
                 _ = paused.changed() => {}
                 accepted = listener.accept(), if accepting => match accepted {
                     Ok((stream, peer)) => {

@@ -19,7 +19,8 @@ use spine::{
     SpineOptions, Stored, StreamSeq, StreamSpec, SubscribeError, Via,
 };
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
+use voltron_core::tasks::timeout_at;
 use voltron_core::{Ids, Net};
 
 use calls::Call;

@@ -13,7 +13,8 @@ use std::future::Future;
 
 use bytes::Bytes;
 use proto::Subject;
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::time::{Duration, Instant};
+use voltron_core::tasks::timeout_at;
 
 use crate::{ReadError, StreamSeq};
 

@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod mutants;
 pub mod net;
 pub mod overseer;
+pub mod tasks;
 pub mod telemetry;
 pub mod trace;
 

@@ -25,6 +25,7 @@ pub(crate) fn ci() -> Done {
     stages.stage("tidy", tidy)?;
     tests(&mut stages)?;
     stages.stage("clippy", clippy)?;
+    stages.stage("madsim world", madsim)?;
     stages.stage("fuzz", || fuzz(FUZZ_S))?;
     stages.stage("docs", docs)?;
     stages.finish(LIMIT);
@@ -81,6 +82,15 @@ fn fmt() -> Done {
 
 fn clippy() -> Done {
     run(cargo_with(["clippy", "--all-targets"]).args(FEATURES).args(["--", "-D", "warnings"]))
+}
+
+/// The product crates compile where madsim owns sockets, time and the order of tasks. A target folder of its own:
+/// the flag changes every crate.
+fn madsim() -> Done {
+    run(cargo_with(["check", "--locked", "--lib", "--no-default-features"])
+        .args(["-p", "shield", "-p", "brain-shell", "-p", "spine-sim"])
+        .env("RUSTFLAGS", "--cfg madsim --cfg tokio_unstable")
+        .env("CARGO_TARGET_DIR", root().join("target/madsim")))
 }
 
 fn docs() -> Done {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use proto::{Pattern, StreamName, Subject};
-use tokio::time::timeout_at;
+use voltron_core::tasks::timeout_at;
 
 use super::wire::{GetAnswer, GetRequest};
 use super::{Answers, JetStream, Transport, api_subject, refused};
