@@ -1,5 +1,8 @@
 //! One node: heartbeats, who opens which room, and the rooms' tasks.
 
+mod place;
+mod prepare;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
@@ -7,20 +10,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brain_model::{Rules, Why};
-use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use place::{place, unavailable};
+use prepare::{prepare, subscribe};
 use prost::Message as _;
-use proto::internal::{Heartbeat, LogEntry, Open, Opened};
+use proto::internal::{Heartbeat, Open};
 use proto::subject::OPEN_QUEUE;
-use proto::{Code, NodeId, Pattern, RoomId, RoomKey, Subject, TenantId};
-use spine::{Delivery, EnsureError, Message, Spine, StreamSpec, SubscribeError, Via};
+use proto::{Pattern, RoomId, RoomKey, Subject, TenantId};
+use spine::{Delivery, Message, Spine, StreamSpec};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use voltron_core::{Ids, WallClock};
 
 use crate::metrics::Counts;
-use crate::peers::{KIND_BRAIN, Living, Peers, ranked};
+use crate::peers::{KIND_BRAIN, Peers};
 use crate::room::{self, ASKS, Ask, Context, Exit};
 use crate::tails::Tails;
 use crate::{BrainParts, ShellError};
@@ -88,55 +92,6 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
     context.writer.close().await;
     context.speaker.close().await;
     outcome
-}
-
-/// Streams and the subscriptions that a node has from the first moment on; tried until they are there.
-async fn prepare<S: Spine, C: WallClock, I: Ids>(
-    context: &Context<S, C, I>,
-    specs: &[StreamSpec],
-) -> Result<(S::Sub, S::Sub), ShellError> {
-    for spec in specs {
-        let mut pause = Pause::default();
-        loop {
-            match context.writer.ensure(spec).await {
-                Ok(()) => break,
-                Err(error @ EnsureError::Differs { .. }) => return Err(ShellError::Stream(error)),
-                Err(EnsureError::Call(error)) => {
-                    tracing::warn!(%error, stream = %spec.name, "the Spine does not answer; trying again");
-                    pause.wait().await;
-                }
-            }
-        }
-    }
-    let beats = subscribe(&context.speaker, &Pattern::all_heartbeats(), None).await?;
-    let direct = subscribe(&context.speaker, &Pattern::to_brain(&context.node), None).await?;
-    Ok((beats, direct))
-}
-
-async fn subscribe<S: Spine>(speaker: &S, to: &Pattern, queue: Option<&str>) -> Result<S::Sub, ShellError> {
-    let mut pause = Pause::default();
-    loop {
-        match speaker.subscribe(to, queue, BUFFER).await {
-            Ok(sub) => return Ok(sub),
-            Err(SubscribeError::Closed) => return Err(ShellError::Closed),
-            Err(error) => {
-                tracing::warn!(%error, %to, "not subscribed; trying again");
-                pause.wait().await;
-            }
-        }
-    }
-}
-
-/// 50 ms, doubling to 1 s.
-#[derive(Default)]
-struct Pause(u32);
-
-impl Pause {
-    async fn wait(&mut self) {
-        let pause = Duration::from_millis(50 << self.0.min(5)).min(Duration::from_secs(1));
-        self.0 += 1;
-        tokio::time::sleep(pause).await;
-    }
 }
 
 struct Handle {
@@ -352,48 +307,6 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
             tracing::warn!("some rooms did not finish in time; their commands stay unanswered");
         }
     }
-}
-
-fn unavailable(node: &NodeId) -> Bytes {
-    let code = Code::Unavailable;
-    let refused = Opened {
-        code: code.as_u16().into(),
-        node: node.as_str().into(),
-        message: code.message().into(),
-        ..Opened::default()
-    };
-    refused.encode_to_vec().into()
-}
-
-/// Finds who should serve `room`: the writer of its last entry while that lives, else by rendezvous; a node that stays
-/// silent is passed over. Relays the answer of another node.
-async fn place<S: Spine, C: WallClock, I: Ids>(
-    context: Arc<Context<S, C, I>>,
-    room: RoomKey,
-    reply: Subject,
-    open: Open,
-    living: Vec<Living>,
-) -> Placed {
-    let last = match context.writer.last(&Subject::log(&room), Via::Leader).await {
-        Ok(last) => last.and_then(|stored| LogEntry::decode(stored.body).ok()),
-        Err(error) => {
-            tracing::debug!(%error, %room, "the room's last entry could not be read; the Shield asks again");
-            return Placed(None);
-        }
-    };
-    let forward = Open { tenant: room.tenant.as_str().into(), ..open.clone() };
-    let body: Bytes = forward.encode_to_vec().into();
-    for one in ranked(&room, last.as_ref().and_then(brain_model::chain::writer), living) {
-        if one.node == context.node {
-            return Placed(Some((room, reply, open.create)));
-        }
-        if let Ok(answer) = context.speaker.request(&Subject::open_at(&one.node), body.clone(), FORWARD_LIMIT).await {
-            context.tell(&reply, answer.body).await;
-            return Placed(None);
-        }
-    }
-    context.tell(&reply, unavailable(&context.node)).await;
-    Placed(None)
 }
 
 async fn next<Sub: futures_util::Stream<Item = Delivery> + Unpin>(sub: &mut Option<Sub>) -> Option<Delivery> {

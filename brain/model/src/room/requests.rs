@@ -1,0 +1,71 @@
+//! What arrives on `in.…`: checked, queued, or turned away at once if the room is full.
+
+use bytes::Bytes;
+use prost::Message as _;
+use proto::{Code, MessageId, Subject, UserId};
+use voltron_core::mark;
+
+use super::{Room, Waiting};
+use crate::answers;
+use crate::decide::Refusal;
+use crate::incoming::{self, Incoming};
+use crate::io::{Effect, Note};
+
+impl Room {
+    pub(super) fn on_message(&mut self, reply: Option<Subject>, body: &Bytes) {
+        let Some(reply) = reply.filter(Subject::is_shield_inbox) else {
+            // Answering elsewhere could turn the answer into a write of the asker's choosing: refused before it is
+            // looked at, and not answered.
+            mark!("brain.reply-refused");
+            self.note(Note::Refused(Code::NotACommand));
+            return;
+        };
+        self.active_ms = self.now.mono_ms;
+        let incoming = match incoming::read(body) {
+            Ok(incoming) => incoming,
+            Err(bad) => {
+                self.note(Note::Refused(bad.code));
+                let refusal = Refusal { code: bad.code, detail: bad.detail, ver: 0, retry_after_ms: 0 };
+                let ack = answers::refused(bad.message_id.as_ref(), &refusal);
+                self.out.push(Effect::Reply { to: reply, body: ack.encode_to_vec().into() });
+                return;
+            }
+        };
+        if !self.has_room() {
+            return self.turn_away(reply, &incoming);
+        }
+        let waiting = match incoming {
+            Incoming::Command(command) => Waiting::Command { reply, command, bytes: body.len() },
+            Incoming::Get(_) => Waiting::Get { reply },
+            Incoming::Sync(ask) => Waiting::Sync { reply, ask, confirms: self.confirms },
+        };
+        self.queue_bytes += waiting.bytes();
+        self.queue.push_back(waiting);
+    }
+
+    /// The queue is full: not applied, and said at once. Silent for a repeat of what still waits, for that one may yet
+    /// be applied.
+    pub(super) fn turn_away(&mut self, reply: Subject, incoming: &Incoming) {
+        match incoming {
+            Incoming::Command(command) => {
+                if self.is_waiting(&command.caller.user, &command.id) {
+                    return;
+                }
+                let refusal = Refusal { retry_after_ms: 200, ..Refusal::plain(Code::Busy) };
+                let ack = answers::refused(Some(&command.id), &refusal);
+                self.answered(Some(command.caller.user.clone()), &ack);
+                self.out.push(Effect::Reply { to: reply, body: ack.encode_to_vec().into() });
+            }
+            Incoming::Get(_) | Incoming::Sync(_) => {
+                let body = answers::sync_refused(Code::Busy, &self.committed.tail);
+                self.out.push(Effect::Reply { to: reply, body });
+            }
+        }
+    }
+
+    /// True if a command with this id waits, or was judged and may be stored.
+    pub(super) fn is_waiting(&self, user: &UserId, id: &MessageId) -> bool {
+        let same = |waiting: &Waiting| matches!(waiting, Waiting::Command { command, .. } if command.id == *id && command.caller.user == *user);
+        self.queue.iter().any(same) || self.inflight.as_ref().is_some_and(|entry| entry.taken.iter().any(same))
+    }
+}
