@@ -7,15 +7,38 @@ use crate::setup::setup;
 /// One measurement.
 struct Bench {
     name: &'static str,
-    /// Arguments of `cargo`; release builds only.
-    cargo: &'static [&'static str],
+    /// Arguments of `cargo`, one command after the other; release builds only.
+    cargo: &'static [&'static [&'static str]],
 }
 
 /// To add one: a line here, and what it prints is what the page shows.
-const BENCHES: &[Bench] = &[Bench {
-    name: "spine: requests, publishes and appends beside bare async-nats",
-    cargo: &["bench", "--locked", "-p", "spine", "--features", "nats,server", "--bench", "nats"],
-}];
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "spine: requests, publishes and appends beside bare async-nats",
+        cargo: &[&["bench", "--locked", "-p", "spine", "--features", "nats,server", "--bench", "nats"]],
+    },
+    Bench {
+        name: "echo: PUB to event through Shield, nats-server and Brain shell, beside bare NATS",
+        cargo: &[
+            // One selection of packages, so that both commands share what they compile.
+            &[
+                "build",
+                "--release",
+                "--locked",
+                "-p",
+                "shield",
+                "-p",
+                "brain-shell",
+                "-p",
+                "sim-tests",
+                "--bins",
+                "--example",
+                "echo",
+            ],
+            &["run", "--release", "--locked", "--quiet", "-p", "sim-tests", "--example", "echo"],
+        ],
+    },
+];
 
 /// Runs those whose name contains `filter`.
 pub(crate) fn bench(filter: Option<&str>) -> Done {
@@ -28,7 +51,9 @@ pub(crate) fn bench(filter: Option<&str>) -> Done {
     }
     for bench in chosen {
         println!("\n## {}\n", bench.name);
-        run(&mut cargo_with(bench.cargo))?;
+        for arguments in bench.cargo {
+            run(&mut cargo_with(arguments.iter().copied()))?;
+        }
     }
     Ok(())
 }

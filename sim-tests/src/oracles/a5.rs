@@ -1,7 +1,7 @@
 //! A5: per client, room and epoch, seq goes strictly +1; an omission only after an announced gap covering exactly it.
 //!
-//! A `sub` record says where delivery continues: after `since` if the cursor was honoured (`recovered`), else after the
-//! snapshot at `seq`. A higher epoch begins anew wherever it begins (a snapshot may precede it, of which the trace says
+//! A `sub` record says where delivery continues: after `since` if the cursor was honoured (`recovered`), else with the last
+//! `replay` events up to the snapshot at `seq`. A higher epoch begins anew wherever it begins (a snapshot may precede it, of which the trace says
 //! nothing); a lower one never comes. Looks at every delivered event with a seq above 0 (ephemeral events have none).
 
 use std::collections::BTreeMap;
@@ -23,10 +23,10 @@ impl Oracle for Order {
 
     fn see(&mut self, line: &Line, found: &mut Findings) {
         match &line.record {
-            Record::Sub { c, room, since, epoch, seq, recovered, .. } => {
+            Record::Sub { c, room, since, epoch, seq, recovered, replay } => {
                 let after = match since {
                     Some((since_epoch, since_seq)) if *recovered && since_epoch == epoch => *since_seq,
-                    _ => *seq,
+                    _ => seq.saturating_sub(u64::from(*replay)),
                 };
                 self.next.insert((c.clone(), room.clone()), (*epoch, after + 1));
             }

@@ -1,0 +1,104 @@
+//! `sim` as a person or CI uses it: exit statuses, what it prints, and planted bugs that it must find.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use sim_tests::verdict::Verdict;
+
+fn sim(args: &[&str]) -> Output {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    Command::new(env!("CARGO_BIN_EXE_sim")).args(args).current_dir(root).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn verdicts(output: &Output) -> Vec<Verdict> {
+    stdout(output).lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+#[test]
+fn a_replay_is_the_run_and_its_trace_is_judged_alike() {
+    let run = sim(&["run", "smoke", "--seed", "3", "--json"]);
+    assert_eq!(run.status.code(), Some(0), "{}{}", stdout(&run), stderr(&run));
+    let ran = verdicts(&run).remove(0);
+    assert!(ran.ok && ran.records >= 2_000, "{ran:?}");
+    assert_eq!(ran.replay, "cargo sim replay smoke --seed 3");
+
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("replay.jsonl");
+    let path = file.to_str().unwrap();
+    let replay = sim(&["replay", "smoke", "--seed", "3", "--trace", path, "--json"]);
+    let replayed = verdicts(&replay).remove(0);
+    assert_eq!((replayed.hash, replayed.records), (ran.hash, ran.records));
+    let check = sim(&["check", path]);
+    assert_eq!(check.status.code(), Some(0), "{}", stdout(&check));
+}
+
+#[test]
+fn a_written_plan_is_the_same_run() {
+    let explained = sim(&["explain", "smoke", "--seed", "5"]);
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plan.toml");
+    std::fs::write(&file, explained.stdout).unwrap();
+    let hash = |args: &[&str]| verdicts(&sim(args)).remove(0).hash;
+    let of_plan = hash(&["replay", file.to_str().unwrap(), "--json"]);
+    assert_eq!(of_plan, hash(&["replay", "smoke", "--seed", "5", "--json"]));
+}
+
+#[test]
+fn bad_use_is_2_and_says_what_to_do() {
+    for (args, says) in [
+        (&["run", "nosuch"][..], "nosuch.toml"),
+        (&["run", "smoke", "--seeds", "5..5"], "no range of seeds"),
+        (&["replay", "smoke", "--mutant", "nosuch"], "no planted bug is called nosuch: there are ack-before-append"),
+        (&["check", "nosuch.jsonl"], "nosuch.jsonl"),
+    ] {
+        let output = sim(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(says), "{args:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_bad_trace_is_1() {
+    let output = sim(&["check", "sim-tests/tests/traces/bad-a1-lost.jsonl"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("FAILED A1 at record 9: command m2 of t1/u1"), "{}", stdout(&output));
+}
+
+#[track_caller]
+fn found(mutant: &str, oracle: &str) {
+    let output = sim(&["run", "split", "--seeds", "0..4", "--mutant", mutant, "--json"]);
+    let why = "planted bugs are compiled in by `cargo xtask test` (`--features voltron-core/mutants`)";
+    assert_ne!(output.status.code(), Some(2), "{}: {why}", stderr(&output));
+    let failed: Vec<Verdict> = verdicts(&output).into_iter().filter(|verdict| !verdict.ok).collect();
+    assert!(!failed.is_empty(), "no seed found {mutant}: {}", stdout(&output));
+    assert!(failed.iter().all(|verdict| verdict.oracle.as_deref() == Some(oracle)), "{failed:?}");
+    assert!(failed[0].replay.ends_with(&format!("--mutant {mutant}")), "{}", failed[0].replay);
+}
+
+#[test]
+fn an_answer_before_the_append_is_found() {
+    found("ack-before-append", "A1");
+}
+
+#[test]
+fn a_fence_conflict_taken_for_success_is_found() {
+    found("fence-conflict-is-success", "A1");
+}
+
+#[test]
+fn a_command_applied_twice_is_found() {
+    found("duplicate-applied", "A1");
+}
+
+#[test]
+fn delivery_past_a_gap_is_found() {
+    found("gap-ignored", "A5");
+}
