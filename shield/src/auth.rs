@@ -73,6 +73,13 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// True if `other` names the same signing key, or neither names one.
+    pub fn same_key(&self, other: &Self) -> bool {
+        self.key.as_ref().map(|key| key.bytes) == other.key.as_ref().map(|key| key.bytes)
+    }
+}
+
 impl Keys {
     /// Checks a token: its form, signature, `aud`, `iss`, and its times against `now_ms`.
     pub fn verify(&self, token: &str, now_ms: i64) -> Result<Identity, Refusal> {

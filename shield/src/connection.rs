@@ -56,6 +56,8 @@ struct End {
 enum Turn {
     Read(Message),
     Ended(End),
+    /// A SUB that waited may begin.
+    Begin,
     Due,
 }
 
@@ -71,6 +73,8 @@ struct Connection<S, C, I, T> {
     ping_at: Instant,
     pong_by: Option<Instant>,
     token_at: Instant,
+    /// When the first of these is due.
+    due: Instant,
 }
 
 /// Serves a connection until it ends.
@@ -93,6 +97,7 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrit
         ping_at: now + Duration::from_millis(first_ping),
         pong_by: None,
         token_at: now,
+        due: now,
     };
     connection.serve().await;
 }
@@ -104,8 +109,16 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
             match std::future::poll_fn(|cx| self.poll_turn(cx)).await {
                 Turn::Read(message) => {
                     self.heard = Instant::now();
-                    self.session.on_message(&message).await;
+                    // What a connection says after it was ended is not taken: it could not be answered.
+                    if self.outbox.ending().is_none() {
+                        self.session.on_message(&message).await;
+                    }
+                    // The timer is looked at when there is nothing to read; who never stops talking must not escape it.
+                    if self.heard >= self.due {
+                        self.on_due();
+                    }
                 }
+                Turn::Begin => {}
                 Turn::Due => self.on_due(),
                 Turn::Ended(end) => break end,
             }
@@ -133,11 +146,17 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
             }
             Poll::Pending => false,
         };
-        if let Some(ending) = self.outbox.ending()
-            && (written || !ending.flush || ending.since.elapsed() >= FLUSH_MAX)
-        {
-            let end = End { code: Some(ending.code.as_u16()), reason: ending.reason, flush: ending.flush };
-            return Poll::Ready(Turn::Ended(end));
+        if let Some(ending) = self.outbox.ending() {
+            if written || !ending.flush || ending.since.elapsed() >= FLUSH_MAX {
+                let end = End { code: Some(ending.code.as_u16()), reason: ending.reason, flush: ending.flush };
+                return Poll::Ready(Turn::Ended(end));
+            }
+            let by = ending.since + FLUSH_MAX;
+            if self.timer.deadline() > by {
+                self.timer.as_mut().reset(by);
+            }
+        } else if self.session.can_begin() {
+            return Poll::Ready(Turn::Begin);
         }
         if let Poll::Ready(read) = self.ws.poll_next_unpin(cx) {
             return Poll::Ready(match read {
@@ -190,10 +209,10 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
         let now = Instant::now();
         let config = &self.shared.config.shield;
         let (ping, pong) = (Duration::from_millis(config.ping_ms), Duration::from_millis(config.pong_ms));
-        if self.pong_by.is_some_and(|by| now >= by) {
+        if let Some(by) = self.pong_by.filter(|by| now >= *by) {
             self.pong_by = None;
-            // Anything at all is a sign of life.
-            if self.heard + pong < now {
+            // Anything at all since the ping is a sign of life; how late this timer fires says nothing about the peer.
+            if self.heard + pong < by {
                 self.outbox.end(Code::ClosePingTimeout, Code::ClosePingTimeout.message(), false);
             }
         }
@@ -210,11 +229,12 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
         }
         let mut next = self.ping_at.min(self.token_at);
         if let Some(by) = self.pong_by {
-            next = next.min(by + Duration::from_millis(1));
+            next = next.min(by);
         }
         if self.outbox.ending().is_some() {
             next = next.min(now + Duration::from_millis(200));
         }
+        self.due = next;
         self.timer.as_mut().reset(next);
     }
 

@@ -188,6 +188,11 @@ impl Outbox {
         }
     }
 
+    /// Has the connection look again, though nothing new waits to be written.
+    pub(crate) fn nudge(&self) {
+        self.lock().wake();
+    }
+
     /// Why the connection must end, if it must.
     pub(crate) fn ending(&self) -> Option<Ending> {
         self.lock().ending.clone()

@@ -15,9 +15,10 @@ use proto::{Code, MessageId};
 use spine::Spine;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
+use voltron_core::config::Limits;
 use voltron_core::{Ids, WallClock};
 
-use crate::auth::Identity;
+use crate::auth::{Identity, Refusal};
 use crate::bucket::Bucket;
 use crate::gate::{Denied, Gate, Moment};
 use crate::meters::CodeLabel;
@@ -44,6 +45,8 @@ pub(crate) struct Session<S, C, I> {
     subs: Subscriptions,
     strikes: u32,
     floods: u32,
+    /// SUB, get and AUTH: each costs the Brain a question or this Shield a signature.
+    asks: Bucket,
     gets: Arc<()>,
     /// HELLO and notices as JSON with an `op`: the client speaks no subprotocol.
     text_only: bool,
@@ -61,6 +64,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
     ) -> Self {
         let limits = shared.limits.load();
         let bucket = Bucket::new(limits.pub_per_s, limits.pub_burst, Instant::now());
+        let asks = Bucket::new(limits.pub_per_s, asks_burst(&limits), Instant::now());
         let gate = Gate::new(conn, client, identity, bucket);
         drop(limits);
         Self {
@@ -70,6 +74,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             subs: Subscriptions::default(),
             strikes: 0,
             floods: 0,
+            asks,
             gets: Arc::new(()),
             text_only,
             asked_refresh: false,
@@ -173,11 +178,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
     fn denied(&mut self, denied: Denied, form: Form) {
         self.shared.meters.refused.get_or_create(&CodeLabel { code: denied.code.as_u16().into() }).inc();
         if denied.code == Code::RateLimited {
-            self.floods += 1;
-            let limits = self.shared.limits.load();
-            if self.floods > limits.pub_burst.saturating_mul(FLOOD_BURSTS) {
-                self.outbox.end(Code::CloseRateLimited, Code::CloseRateLimited.message(), true);
-            }
+            self.flooded();
         }
         let ack = |id: MessageId| v1::Ack {
             message_id: Bytes::copy_from_slice(&id.0),
@@ -213,6 +214,22 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         self.on_pub(&envelope, Form::Text { id: request.id }).await;
     }
 
+    /// One more refusal for speed; too many of them in a row end the connection.
+    fn flooded(&mut self) {
+        self.floods += 1;
+        if self.floods > self.shared.limits.load().pub_burst.saturating_mul(FLOOD_BURSTS) {
+            self.outbox.end(Code::CloseRateLimited, Code::CloseRateLimited.message(), true);
+        }
+    }
+
+    /// Takes one SUB, get or AUTH out of the measure; if there is none left, says in how many ms there will be.
+    fn hurried(&mut self) -> Option<u32> {
+        let wait = self.asks.take(Instant::now()).err()?;
+        self.shared.meters.refused.get_or_create(&CodeLabel { code: Code::RateLimited.as_u16().into() }).inc();
+        self.flooded();
+        Some(u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1))
+    }
+
     // === get, presence, AUTH ===
 
     fn on_get(&mut self, id: u64, room: &str, dialect: Dialect) {
@@ -229,6 +246,9 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             Ok(found) => found,
             Err(denied) => return send(&self.outbox, &refused(room, denied.code, &denied.text)),
         };
+        if self.hurried().is_some() {
+            return send(&self.outbox, &refused(room, Code::RateLimited, Code::RateLimited.message()));
+        }
         if !rights.has(proto::Rights::SUB) {
             return send(&self.outbox, &refused(room, Code::PermissionDenied, Code::PermissionDenied.message()));
         }
@@ -280,7 +300,11 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
     fn on_auth(&mut self, token: &str, dialect: Dialect) {
         let now_ms = self.shared.clock.now_ms();
         let mut stranger = false;
-        let result = match self.shared.keys.load().verify(token, now_ms) {
+        let verified = match self.hurried() {
+            None => self.shared.keys.load().verify(token, now_ms),
+            Some(_) => Err(Refusal::new(Code::RateLimited, Code::RateLimited.message())),
+        };
+        let result = match verified {
             Ok(identity) if !identity.same_user(&self.gate.identity) => {
                 let text = "AUTH refreshes the token of the same user and tenant only";
                 stranger = true;
@@ -290,6 +314,12 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
                     ..AuthResult::default()
                 }
             }
+            // Else a token without a key would lift the duty to sign. The old one goes on to hold.
+            Ok(identity) if !identity.same_key(&self.gate.identity) => AuthResult {
+                code: Some(Code::TokenInvalid.as_u16()),
+                message: Some("the new token names another signing key: connect anew with it".into()),
+                ..AuthResult::default()
+            },
             Ok(identity) => {
                 let exp = Some(identity.exp_s);
                 self.gate.renew(identity);
@@ -359,7 +389,13 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         self.gate.idle();
         let limits = self.shared.limits.load();
         self.gate.retune(limits.pub_per_s, limits.pub_burst);
+        self.asks.retune(limits.pub_per_s, asks_burst(&limits));
     }
+}
+
+/// As many questions at once as a client that comes back needs: all its rooms, and their state.
+fn asks_burst(limits: &Limits) -> u32 {
+    limits.pub_burst.max(limits.rooms.saturating_mul(2))
 }
 
 /// One snapshot of its parts.

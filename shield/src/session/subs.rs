@@ -44,6 +44,17 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             self.outbox.push(dialect.sub(&refused(Code::TextDialectOff, text)));
             return;
         }
+        // The same words as later, but nothing long is kept until then.
+        if let Err(denied) = self.gate.room(&request.room) {
+            self.outbox.push(dialect.sub(&refused(denied.code, &denied.text)));
+            return;
+        }
+        if let Some(wait) = self.hurried() {
+            let result =
+                SubResult { retry_after_ms: Some(wait), ..refused(Code::RateLimited, Code::RateLimited.message()) };
+            self.outbox.push(dialect.sub(&result));
+            return;
+        }
         if request.history.is_some_and(|history| history > HISTORY_MAX) {
             self.outbox.push(dialect.sub(&refused(Code::MalformedJson, "history: 0 to 256")));
             return;
@@ -51,7 +62,8 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         self.subs.rooms.retain(|_, sub| !sub.ticket.cancelled());
         let rooms = self.subs.rooms.len() + self.subs.waiting.len();
         let again = self.subs.rooms.contains_key(request.room.as_str());
-        if !again && rooms >= self.shared.limits.load().rooms as usize {
+        let most = self.shared.limits.load().rooms as usize;
+        if (!again && rooms >= most) || self.subs.waiting.len() >= most {
             self.outbox.push(dialect.sub(&refused(Code::TooManyRooms, Code::TooManyRooms.message())));
             return;
         }
@@ -59,13 +71,18 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         self.begin_subs();
     }
 
-    /// Begins SUBs that wait, as far as there is room. Called after each write, too.
+    /// True if a SUB waits and there is room to begin it.
+    pub(crate) fn can_begin(&self) -> bool {
+        if self.subs.waiting.is_empty() {
+            return false;
+        }
+        let under_way = self.subs.rooms.values().filter(|sub| !sub.answered.load(Ordering::Acquire)).count();
+        under_way < UNDER_WAY_MAX && self.outbox.bulk() <= BULK_MAX
+    }
+
+    /// Begins SUBs that wait, as far as there is room.
     pub(crate) fn begin_subs(&mut self) {
-        while !self.subs.waiting.is_empty() {
-            let under_way = self.subs.rooms.values().filter(|sub| !sub.answered.load(Ordering::Acquire)).count();
-            if under_way >= UNDER_WAY_MAX || self.outbox.bulk() > BULK_MAX {
-                return;
-            }
+        while self.can_begin() {
             if let Some((request, dialect)) = self.subs.waiting.pop_front() {
                 self.begin_sub(&request, dialect);
             }
