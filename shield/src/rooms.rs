@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use proto::{RoomKey, subject};
 use spine::Spine;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 use voltron_core::{Ids, WallClock};
 
@@ -21,6 +21,8 @@ pub(crate) use self::core::SubId;
 use crate::shared::Shared;
 pub(crate) use task::{Asker, Dialect, Joiner, ask_owner};
 
+/// Rooms that one Shield follows at once, those that linger included.
+const ROOMS_MAX: usize = 65_536;
 /// Messages that may wait for one room's task.
 const MAILBOX: usize = 1024;
 /// How long an absent room is answered 5001 without asking.
@@ -58,7 +60,7 @@ struct Inner {
     by_hash: BTreeMap<u64, RoomKey>,
 }
 
-/// The room has more messages waiting than it may.
+/// The room has more messages waiting than it may, or this Shield follows more rooms than it may.
 #[derive(Debug)]
 pub(crate) struct Busy;
 
@@ -76,19 +78,27 @@ impl Rooms {
     pub(crate) fn join<S: Spine, C: WallClock, I: Ids>(
         &self,
         shared: &Arc<Shared<S, C, I>>,
-        joiner: Box<Joiner>,
+        mut joiner: Box<Joiner>,
     ) -> Result<(), Busy> {
         let key = joiner.route.key.clone();
         let mut inner = self.lock();
         if let Some(room) = inner.rooms.get(&key) {
-            return room.try_send(Ask::Join(joiner)).map_err(|_| Busy);
+            match room.try_send(Ask::Join(joiner)) {
+                Ok(()) => return Ok(()),
+                // Its task is gone without having said so: it died. A new one takes its place.
+                Err(TrySendError::Closed(Ask::Join(back))) => joiner = back,
+                Err(_) => return Err(Busy),
+            }
+        } else if inner.rooms.len() >= ROOMS_MAX {
+            return Err(Busy);
         }
         let (tx, rx) = mpsc::channel(MAILBOX);
         let route = joiner.route.clone();
         tx.try_send(Ask::Join(joiner)).map_err(|_| Busy)?;
         inner.by_hash.insert(subject::room_hash(&key), key.clone());
-        inner.rooms.insert(key, tx);
-        shared.meters.rooms.inc();
+        if inner.rooms.insert(key, tx).is_none() {
+            shared.meters.rooms.inc();
+        }
         tokio::spawn(task::run(shared.clone(), route, rx));
         Ok(())
     }

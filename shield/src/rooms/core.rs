@@ -172,9 +172,7 @@ impl Core {
     pub(crate) fn step(&mut self, input: Input) -> Vec<Effect> {
         match input {
             Input::Join { id, ask } => self.join(id, ask),
-            Input::Leave { id } => {
-                self.subs.remove(&id);
-            }
+            Input::Leave { id } => self.leave(id),
             Input::Entry(entry) => self.delivered(&entry),
             Input::Live(batch) => self.live_batch(&batch),
             Input::Lost => self.resolve(0),

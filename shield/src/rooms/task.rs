@@ -88,6 +88,8 @@ struct Room<S: Spine, C, I> {
     seats: BTreeMap<SubId, Joiner>,
     deliveries: Option<S::Sub>,
     results: mpsc::UnboundedSender<Input>,
+    /// In whose name the room's own last question was asked.
+    asked_by: SubId,
     /// The event rendered last, for subscribers that want JSON.
     rendered: Option<(Bytes, Frame)>,
 }
@@ -107,6 +109,7 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids>(
         seats: BTreeMap::new(),
         deliveries: None,
         results,
+        asked_by: 0,
         rendered: None,
         route,
         shared,
@@ -257,6 +260,8 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
                 }
                 if let Some(seat) = self.seats.get(&id) {
                     seat.answered.store(true, Ordering::Release);
+                    // The next SUB of that connection may wait for this.
+                    seat.outbox.nudge();
                 }
             }
             Effect::Announce { id, snapshot } => {
@@ -358,13 +363,18 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
         });
     }
 
-    fn sync(&self, of: SyncFor, ask: v1::Sync, after_ms: u64) {
+    fn sync(&mut self, of: SyncFor, ask: v1::Sync, after_ms: u64) {
         let seat = match of {
-            SyncFor::Sub(id) => self.seats.get(&id),
-            // The room's own question needs a name, too: that of any subscriber.
-            SyncFor::Announce | SyncFor::Resolve => self.seats.values().next(),
+            SyncFor::Sub(id) => self.seats.get_key_value(&id),
+            // The room's own question needs a name, too: that of each subscriber in turn, so that one whom the owner
+            // refuses holds up nobody.
+            SyncFor::Announce | SyncFor::Resolve => {
+                let next = self.seats.range(self.asked_by + 1..).next().or_else(|| self.seats.first_key_value());
+                self.asked_by = next.map_or(0, |(id, _)| *id);
+                next
+            }
         };
-        let Some(asker) = seat.map(|seat| seat.asker.clone()) else {
+        let Some(asker) = seat.map(|(_, seat)| seat.asker.clone()) else {
             let nobody = Err((Code::Unavailable, String::new()));
             let _ = self.results.send(Input::Synced { of, reply: nobody });
             return;
@@ -384,6 +394,7 @@ pub(crate) fn refuse(seat: &Joiner, code: Code, text: &str) {
     seat.outbox.cancel(&seat.ticket);
     seat.outbox.push(seat.dialect.sub(&result));
     seat.answered.store(true, Ordering::Release);
+    seat.outbox.nudge();
 }
 
 fn render(event: &Bytes) -> Option<Frame> {

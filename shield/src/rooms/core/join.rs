@@ -25,6 +25,14 @@ impl Core {
         self.ask(id, leave_only, 0, 0);
     }
 
+    pub(super) fn leave(&mut self, id: SubId) {
+        let gone = self.subs.remove(&id);
+        if gone.is_some_and(|sub| matches!(sub.phase, Phase::Syncing { leave_only: false, .. })) {
+            // Its snapshot will not be taken: others may wait for it.
+            self.rescue_granted();
+        }
+    }
+
     /// True if a snapshot is on its way that others may share.
     fn somebody_asks(&self) -> bool {
         self.subs.values().any(|sub| {
@@ -295,7 +303,7 @@ fn place(reply: &SyncReply) -> Cursor {
 
 /// True if these are the events `since + 1 ..= head`, one after the other.
 fn follows(events: &[Bytes], since: u64, head: u64) -> bool {
-    let mut next = since + 1;
+    let Some(mut next) = since.checked_add(1) else { return false };
     for bytes in events {
         let Ok(v1::Envelope { payload: Some(Payload::Event(event)), .. }) = v1::Envelope::decode(bytes.clone()) else {
             return false;
@@ -303,7 +311,7 @@ fn follows(events: &[Bytes], since: u64, head: u64) -> bool {
         if event.seq != next {
             return false;
         }
-        next += 1;
+        next = event.seq.saturating_add(1);
     }
-    next == head + 1
+    next.checked_sub(1) == Some(head)
 }

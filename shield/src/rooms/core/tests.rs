@@ -314,3 +314,37 @@ fn joiners_share_one_snapshot() {
     world.settle();
     assert!(world.heard.values().all(|heard| heard.admitted == Some((1, 1))));
 }
+
+#[test]
+fn who_asked_for_the_snapshot_may_leave_without_harm_to_others() {
+    let mut room = Room::new();
+    room.append(1);
+    let mut core = Core::default();
+    let asked = |effects: &[Effect], of: u64, leave: bool| {
+        effects.iter().any(|effect| {
+            matches!(effect, Effect::Sync { of: SyncFor::Sub(id), ask, .. } if *id == of && ask.leave_only == leave)
+        })
+    };
+    assert!(asked(&core.step(Input::Join { id: 1, ask: v1::Sync::default() }), 1, false));
+    assert!(asked(&core.step(Input::Join { id: 2, ask: v1::Sync::default() }), 2, true), "shares what 1 asked for");
+    let leave = v1::Sync { leave_only: true, ..v1::Sync::default() };
+    assert_eq!(core.step(Input::Synced { of: SyncFor::Sub(2), reply: Ok(room.sync(&leave)) }), []);
+    assert!(asked(&core.step(Input::Leave { id: 1 }), 2, false), "2 asks for itself");
+    let reply = Ok(room.sync(&v1::Sync::default()));
+    assert_eq!(core.step(Input::Synced { of: SyncFor::Sub(1), reply }), [], "nobody's any more");
+    let reply = Ok(room.sync(&v1::Sync::default()));
+    let effects = core.step(Input::Synced { of: SyncFor::Sub(2), reply });
+    assert!(matches!(effects[..], [Effect::Admit { id: 2, seq: 1, .. }]), "{effects:?}");
+}
+
+#[test]
+fn a_replay_after_the_last_number_there_is_is_none() {
+    let mut room = Room::new();
+    room.append(1);
+    let mut core = Core::default();
+    let since = Some(v1::Head { epoch: 1, seq: u64::MAX });
+    core.step(Input::Join { id: 1, ask: v1::Sync { since, ..v1::Sync::default() } });
+    let reply = SyncReply { recovered: true, ..room.sync(&v1::Sync::default()) };
+    let effects = core.step(Input::Synced { of: SyncFor::Sub(1), reply: Ok(reply) });
+    assert!(matches!(&effects[..], [Effect::Sync { ask, .. }] if ask.since.is_none()), "a snapshot: {effects:?}");
+}
