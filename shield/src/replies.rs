@@ -92,6 +92,7 @@ impl<S: Spine> Replies<S> {
         match submitted {
             Submitted::Publish { slot, subject, body } => self.publish(slot, subject, body).await,
             Submitted::Waits => {}
+            Submitted::Closed(pending) => self.answer(&pending, &Answer::of(Code::Unavailable)),
             Submitted::Busy(pending) => self.answer(&pending, &Answer::of(Code::Busy).later(1000)),
         }
     }
@@ -191,6 +192,11 @@ impl<S: Spine> Replies<S> {
                 self.health.unanswered(&pending.route.key);
             }
         }
+    }
+
+    /// Takes no command any more (6000, surely not applied), so that those in flight come to an end.
+    pub(crate) fn close(&self) {
+        self.table().close();
     }
 
     /// Commands that have no answer yet.

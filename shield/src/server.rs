@@ -13,6 +13,7 @@ use bytes::Bytes;
 use proto::v1::{self, envelope::Payload};
 use proto::{Code, NodeId};
 use spine::Spine;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use voltron_core::config::{Config, Limits};
 use voltron_core::metrics::Metrics;
@@ -23,10 +24,13 @@ use crate::auth::Keys;
 use crate::bucket::Bucket;
 use crate::health::Health;
 use crate::meters::Meters;
-use crate::outbox::Frame;
+use crate::outbox::{Frame, Outbox};
 use crate::replies::Replies;
 use crate::rooms::Rooms;
 use crate::shared::{Connections, Shared};
+
+/// Sockets that may be in their handshake, or on their way out of a refused one, at once.
+const HANDSHAKES_MAX: usize = 4096;
 
 /// Everything a Shield is made of. Nothing else reaches it.
 pub struct ShieldParts<N: Net, S, C, I> {
@@ -120,6 +124,7 @@ async fn accept<L: Listener, S: Spine, C: WallClock, I: Ids>(
 ) {
     let per_s = shared.limits.load().accept_per_s;
     let mut bucket = Bucket::new(per_s, per_s, Instant::now());
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -130,7 +135,9 @@ async fn accept<L: Listener, S: Spine, C: WallClock, I: Ids>(
             Ok((stream, _peer)) => {
                 shared.meters.accepted.inc();
                 let allowed = bucket.take(Instant::now()).is_ok();
-                tokio::spawn(upgrade::run(shared.clone(), stream, allowed));
+                // Beyond the bound there is no answer: only a close costs nothing.
+                let Ok(place) = handshakes.clone().try_acquire_owned() else { continue };
+                tokio::spawn(upgrade::run(shared.clone(), stream, allowed, place));
             }
             Err(error) => {
                 // Out of descriptors, mostly: waiting lets others close.
@@ -146,17 +153,17 @@ async fn drain<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>) {
     let phase = |phase: &str| trace::emit(|| Record::Drain { phase: phase.into() });
     let deadline = Instant::now() + Duration::from_secs(shared.config.drain.exit_s);
     shared.health.drain();
+    // Else who goes on talking holds up the drain until nobody can be told any more.
+    shared.replies.close();
     phase("begin");
     tracing::info!(connections = shared.connections.len(), "draining");
     while shared.replies.in_flight() > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     phase("answered");
+    shared.connections.close();
     for outbox in shared.connections.all() {
-        let after_ms = shared.below("drain", shared.config.drain.spread_s.saturating_mul(1000));
-        let after_ms = u32::try_from(after_ms).unwrap_or(u32::MAX);
-        outbox.push(Frame::Binary(signal(Code::CloseDraining, after_ms)));
-        outbox.end(Code::CloseDraining, format!("draining; retry_after_ms={after_ms}"), true);
+        send_away(shared, &outbox);
     }
     phase("told");
     while shared.connections.len() > 0 && Instant::now() < deadline {
@@ -164,6 +171,14 @@ async fn drain<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>) {
     }
     phase("end");
     shared.spine.close().await;
+}
+
+/// Tells one connection when to come back, and ends it.
+fn send_away<S: Spine, C: WallClock, I: Ids>(shared: &Shared<S, C, I>, outbox: &Outbox) {
+    let after_ms = shared.below("drain", shared.config.drain.spread_s.saturating_mul(1000));
+    let after_ms = u32::try_from(after_ms).unwrap_or(u32::MAX);
+    outbox.push(Frame::Binary(signal(Code::CloseDraining, after_ms)));
+    outbox.end(Code::CloseDraining, format!("draining; retry_after_ms={after_ms}"), true);
 }
 
 /// A PUB frame with a signal for everybody.

@@ -1,6 +1,7 @@
 //! What all connections and rooms of one Shield share.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -44,6 +45,7 @@ impl<S: Spine, C: WallClock, I: Ids> Shared<S, C, I> {
 #[derive(Default)]
 pub(crate) struct Connections {
     open: Mutex<(u64, BTreeMap<u64, Arc<Outbox>>)>,
+    closed: AtomicBool,
 }
 
 impl Connections {
@@ -57,6 +59,16 @@ impl Connections {
 
     pub(crate) fn remove(&self, n: u64) {
         self.open.lock().expect("no code panics while it holds this lock").1.remove(&n);
+    }
+
+    /// Who comes after this must go at once. Set before [`Connections::all`] is read, looked at after
+    /// [`Connections::add`]: so nobody falls between.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -46,9 +46,15 @@ pub(crate) struct Pending {
 }
 
 pub(super) enum Submitted {
-    Publish { slot: u16, subject: Subject, body: Bytes },
+    Publish {
+        slot: u16,
+        subject: Subject,
+        body: Bytes,
+    },
     Waits,
     Busy(Pending),
+    /// Nothing is taken any more.
+    Closed(Pending),
 }
 
 pub(super) enum Answered {
@@ -117,6 +123,7 @@ pub(super) struct Table {
     resting: List,
     stalls: BTreeMap<RoomKey, Stall>,
     stalled: usize,
+    closed: bool,
 }
 
 impl List {
@@ -157,6 +164,7 @@ impl Table {
             resting: List::EMPTY,
             stalls: BTreeMap::new(),
             stalled: 0,
+            closed: false,
         }
     }
 
@@ -164,8 +172,16 @@ impl Table {
         self.busy.len + self.stalled
     }
 
+    /// Takes nothing new from now on; what is in flight goes on.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
     /// Takes a command in: to be published, or to wait behind others of its room.
     pub(super) fn submit(&mut self, pending: Pending, deadline: Instant) -> Submitted {
+        if self.closed {
+            return Submitted::Closed(pending);
+        }
         if !self.stalls.is_empty()
             && let Some(stall) = self.stalls.get_mut(&pending.route.key)
         {

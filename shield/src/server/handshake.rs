@@ -103,7 +103,14 @@ pub(super) async fn read_and_decide<S: Spine, C: WallClock, I: Ids, T: AsyncRead
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        let known = head.len();
         head.extend_from_slice(&chunk[..n]);
+        // Parsed when its end may be there, and to refuse early what begins as no request: byte by byte would cost the
+        // square of its length.
+        let ends = head[known.saturating_sub(3)..].windows(2).any(|two| two == b"\n\n" || two == b"\n\r");
+        if !ends && known >= 16 && head.len() <= HEAD_BYTES_MAX {
+            continue;
+        }
         match Request::try_parse(&head) {
             Ok(Some((len, request))) => {
                 let tail = head.split_off(len);

@@ -8,6 +8,7 @@ use proto::frame;
 use proto::json::{Hello, Limits, SignatureMode};
 use spine::Spine;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use voltron_core::{Ids, WallClock};
@@ -20,11 +21,12 @@ use crate::outbox::{Frame, Outbox};
 use crate::session::Session;
 use crate::shared::Shared;
 
-/// Takes a socket to its end. `allowed`: the accept rate leaves room for it.
+/// Takes a socket to its end. `allowed`: the accept rate leaves room for it; `place`: held until it is past its handshake.
 pub(super) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin + Send>(
     shared: Arc<Shared<S, C, I>>,
     mut stream: T,
     allowed: bool,
+    place: OwnedSemaphorePermit,
 ) {
     let limit = Duration::from_millis(shared.config.shield.handshake_ms);
     let decided = tokio::time::timeout(limit, async {
@@ -60,6 +62,10 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrit
             let text_only = offer == Offer::Nothing;
             let session = Session::new(shared.clone(), outbox.clone(), conn, client, *identity, text_only);
             let n = shared.connections.add(outbox.clone());
+            drop(place);
+            if shared.connections.closed() {
+                super::send_away(&shared, &outbox);
+            }
             shared.meters.connections.inc();
             let _gone = Gone { shared: shared.clone(), n };
             connection::run(shared, ws, outbox, session).await;

@@ -122,3 +122,17 @@ fn what_waited_too_long_is_taken_out() {
     assert_eq!(bench.table.expire(&key, bench.now).len(), 1);
     assert!(matches!(bench.table.next(&bench.route, bench.now), Next::Over));
 }
+
+#[test]
+fn a_closed_table_takes_nothing_and_finishes_what_it_has() {
+    let (mut bench, outbox) = (Bench::new(8), outbox());
+    let (one, two) = (bench.publish(&outbox), bench.publish(&outbox));
+    bench.table.no_responders(two, bench.now);
+    bench.table.close();
+    let late = bench.pending(&outbox);
+    assert!(matches!(bench.table.submit(late, bench.now), Submitted::Closed(_)));
+    assert!(matches!(bench.table.answered(one, &ok(1)), Answered::Done { .. }));
+    let Next::Probe { slot, .. } = bench.table.next(&bench.route, bench.now) else { panic!("what waited goes out") };
+    assert!(matches!(bench.table.answered(slot, &ok(2)), Answered::Done { .. }));
+    assert_eq!(bench.table.in_flight(), 0, "so a drain comes to its end");
+}
