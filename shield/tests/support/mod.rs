@@ -1,6 +1,8 @@
 //! What the integration tests share: an in-memory network, tokens, and a WebSocket client of raw bytes.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses its part; a test may panic")]
 
+pub mod world;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -95,6 +97,8 @@ pub fn token(claims: &Claims) -> String {
 pub struct Raw<T> {
     stream: T,
     unread: Vec<u8>,
+    /// False: pings find no answer.
+    pub pongs: bool,
 }
 
 /// One message from the server.
@@ -109,7 +113,7 @@ pub enum Got {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
     pub fn new(stream: T) -> Self {
-        Self { stream, unread: Vec::new() }
+        Self { stream, unread: Vec::new(), pongs: true }
     }
 
     /// Sends a request with these header lines and returns the answer's head.
@@ -191,7 +195,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
                     ),
                     8 => Got::Close(1005, String::new()),
                     9 => {
-                        self.bytes(&frame(10, &payload)).await;
+                        if self.pongs {
+                            self.bytes(&frame(10, &payload)).await;
+                        }
                         continue;
                     }
                     _ => continue,

@@ -1,0 +1,163 @@
+//! A whole edge in one process: a simulated broker with production's permissions, the Brain's shell and one Shield, all
+//! over an in-memory network; and what a test says to it in the text dialect.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use brain_shell::BrainParts;
+use proto::NodeId;
+use serde_json::{Value, json};
+use shield::ShieldParts;
+use spine::SpineOptions;
+use spine::users::UserSpec;
+use spine_sim::{Broker, BrokerOptions, SimSpine, User};
+use tokio::io::DuplexStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use voltron_core::config::Config;
+use voltron_core::metrics::Metrics;
+use voltron_core::{AllowAll, Net as _, OsIds, SystemClock, WallClock as _};
+
+use super::{Got, MemNet, Raw, claims, keys, token};
+
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+pub struct World {
+    pub net: MemNet,
+    pub broker: Broker,
+    pub serving: JoinHandle<()>,
+    pub stop: Option<oneshot::Sender<()>>,
+    pub shield: JoinHandle<()>,
+    _brain: JoinHandle<()>,
+}
+
+pub fn node(name: &str) -> NodeId {
+    NodeId::parse(name).unwrap()
+}
+
+pub fn now_ms() -> i64 {
+    SystemClock.now_ms()
+}
+
+pub async fn serve(net: &MemNet, broker: &Broker) -> JoinHandle<()> {
+    let (listener, broker) = (net.bind("127.0.0.1:4222").await.unwrap(), broker.clone());
+    tokio::spawn(async move {
+        broker.serve(listener, std::future::pending()).await.unwrap();
+    })
+}
+
+impl World {
+    pub async fn new(config: Config) -> Self {
+        let users = [
+            UserSpec::shield(&node("shield-1"), "s"),
+            UserSpec::writer(&node("b"), "w"),
+            UserSpec::speaker(&node("b"), "p"),
+        ];
+        let mut options = BrokerOptions::new(SystemClock, 7);
+        options.users = users.iter().map(User::from).collect();
+        let (net, broker) = (MemNet::default(), Broker::new(options));
+        let serving = serve(&net, &broker).await;
+        let spine = |user: &UserSpec, inbox: &str| {
+            let mut options = SpineOptions::new("nats://127.0.0.1:4222", user.name.clone(), inbox);
+            options.credentials = Some(user.credentials());
+            options.publish_timeout = Duration::from_millis(400);
+            options.reconnect_max = Duration::from_millis(50);
+            SimSpine::connect(net.clone(), options, OsIds)
+        };
+        let brain = brain_shell::run(
+            BrainParts {
+                node: node("b"),
+                writer: spine(&users[1], "_INBOX.w.b"),
+                speaker: spine(&users[2], "_INBOX.b.b"),
+                clock: SystemClock,
+                ids: OsIds,
+                config: config.clone(),
+                metrics: Metrics::new(),
+            },
+            std::future::pending(),
+        );
+        let brain = tokio::spawn(async move {
+            brain.await.expect("the Brain runs");
+        });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let parts = ShieldParts::<MemNet, _, _, _> {
+            node: node("shield-1"),
+            ws: net.bind("ws").await.unwrap(),
+            http: Some(net.bind("http").await.unwrap()),
+            spine: spine(&users[0], "_INBOX.s.shield-1"),
+            clock: SystemClock,
+            ids: OsIds,
+            overseer: Arc::new(AllowAll),
+            keys: keys(&config),
+            config,
+            metrics: Metrics::new(),
+        };
+        let shield = tokio::spawn(shield::serve(parts, async {
+            let _ = stopped.await;
+        }));
+        let world = Self { net, broker, serving, stop: Some(stop), shield, _brain: brain };
+        world.until_ready(true).await;
+        world
+    }
+
+    /// Waits until `/readyz` says so.
+    pub async fn until_ready(&self, ready: bool) {
+        tokio::time::timeout(LIMIT, async {
+            while self.http("/readyz").await.starts_with("HTTP/1.1 200") != ready {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .expect("ready in time");
+    }
+
+    pub async fn http(&self, path: &str) -> String {
+        let mut client = Raw::new(self.net.connect("http").await.unwrap());
+        client.bytes(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await;
+        client.rest().await
+    }
+
+    pub async fn client(&self, user: &str) -> Raw<DuplexStream> {
+        Raw::open(self.net.connect("ws").await.unwrap(), &token(&claims(user, now_ms() / 1000))).await
+    }
+}
+
+/// Asks in the text dialect until the answer is not `busy` or `unavailable`; events in between are skipped.
+pub async fn ask(client: &mut Raw<DuplexStream>, question: Value) -> Value {
+    loop {
+        client.text(&question.to_string()).await;
+        let answer = loop {
+            let answer = client.json().await;
+            if answer["op"] == question["op"] || answer["op"] == "ack" || answer["op"] == "err" {
+                break answer;
+            }
+        };
+        match answer["code"].as_u64() {
+            Some(6000..=6002) => tokio::time::sleep(Duration::from_millis(50)).await,
+            _ => return answer,
+        }
+    }
+}
+
+pub async fn publish(client: &mut Raw<DuplexStream>, room: &str, data: &str) -> Value {
+    ask(client, json!({"op": "pub", "room": room, "data": data, "ack": true, "id": 9})).await
+}
+
+pub async fn event(client: &mut Raw<DuplexStream>) -> Value {
+    loop {
+        let value = client.json().await;
+        if value["op"] == "event" {
+            return value;
+        }
+    }
+}
+
+pub async fn ack(client: &mut Raw<DuplexStream>) -> proto::v1::Ack {
+    loop {
+        if let Got::Binary(bytes) = client.next().await
+            && let Ok(proto::frame::ServerFrame::Ack(ack)) = proto::frame::ServerFrame::binary(&bytes)
+        {
+            return ack;
+        }
+    }
+}
