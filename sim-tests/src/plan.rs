@@ -185,11 +185,11 @@ impl Scenario {
             (Verb::Repeat, weight(&self.traffic.repeat, (1, 10))),
             (Verb::Resume, weight(&self.traffic.resume, (1, 5))),
         ];
-        let total: u32 = verbs.iter().map(|(_, weight)| weight).sum();
-        if total == 0 {
+        if verbs[0].1 + verbs[1].1 == 0 {
+            // Without a command there is nothing to repeat and nothing to judge.
             verbs[0].1 = 1;
         }
-        let total = u64::from(total.max(1));
+        let total: u64 = verbs.iter().map(|(_, weight)| u64::from(*weight)).sum();
         let every = self.traffic.every.clone().unwrap_or(Drawn::Range(Span::ms(50), Span::ms(800)));
         let mut ops = Vec::new();
         for client in 1..=world.clients {

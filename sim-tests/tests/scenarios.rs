@@ -85,6 +85,8 @@ fn swarming_turns_kinds_of_faults_on_and_off() {
     }
     let without_sets = plans.iter().filter(|plan| plan.op.iter().all(|op| op.r#do != Verb::Set)).count();
     assert!((1..60).contains(&without_sets), "{without_sets}");
+    let commands = |op: &sim_tests::scenario::Op| matches!(op.r#do, Verb::Publish | Verb::Set);
+    assert!(plans.iter().all(|plan| plan.op.iter().any(commands)), "a run without a command shows nothing");
 }
 
 #[test]
