@@ -5,7 +5,7 @@ use proto::{Code, Rights};
 use voltron_core::{mark, mutant};
 
 use crate::chain::Tail;
-use crate::dedupe::{ROOM_BYTES_MAX, Seen, Verdict};
+use crate::dedupe::{Seen, Verdict};
 use crate::incoming::Command;
 use crate::state::{self, KEY_BYTES_MAX, KEYS_MAX, STATE_BYTES_MAX, State, VALUE_BYTES_MAX};
 
@@ -107,7 +107,6 @@ fn judge(state: &State, tail: &Tail, at: i64, command: &Command) -> Result<Decis
         Op::Unlock(unlock) => unlocked(state, command, unlock)?,
         _ => return Err(Refusal::plain(Code::UnsupportedOperation)),
     };
-    debug_assert!(state.dedupe.bytes() <= ROOM_BYTES_MAX, "the window is checked before each command");
     Ok(if command.ephemeral { Decision::Ephemeral(body) } else { Decision::Event(body) })
 }
 
@@ -145,7 +144,7 @@ fn key_set(state: &State, tail: &Tail, at: i64, set: &v1::Set) -> Result<Body, R
     Ok(Body::KeySet(v1::KeySet {
         key: set.key.clone(),
         value: set.value.clone(),
-        ver: tail.seq + 1,
+        ver: tail.seq.saturating_add(1),
         expires_at: if set.ttl_ms > 0 { state::after(at, set.ttl_ms) } else { 0 },
     }))
 }

@@ -82,6 +82,11 @@ impl Dedupe {
         Verdict::New
     }
 
+    /// True if this command is remembered as stored.
+    pub fn knows(&self, user: &UserId, id: &MessageId) -> bool {
+        self.users.get(user).is_some_and(|user| user.seen.iter().any(|seen| seen.id == *id))
+    }
+
     /// Remembers an applied command.
     pub fn record(&mut self, user: &UserId, seen: Seen) {
         if !self.users.contains_key(user) {

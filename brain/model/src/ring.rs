@@ -55,12 +55,12 @@ impl Ring {
     /// Every event of `epoch` after `seq`, ascending; `None` if the ring does not reach back so far.
     pub(crate) fn after(&self, epoch: u64, seq: u64) -> Option<Vec<Bytes>> {
         let mut entries = self.kept.iter().skip_while(|kept| kept.epoch < epoch).peekable();
-        if entries.peek()?.first_seq > seq + 1 {
+        if entries.peek()?.first_seq > seq.saturating_add(1) {
             return None;
         }
         let mut events = Vec::new();
         for kept in entries {
-            let skip = usize::try_from((seq + 1).saturating_sub(kept.first_seq)).unwrap_or(usize::MAX);
+            let skip = usize::try_from(seq.saturating_add(1).saturating_sub(kept.first_seq)).unwrap_or(usize::MAX);
             events.extend(kept.events.iter().skip(skip).cloned());
         }
         Some(events)

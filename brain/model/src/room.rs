@@ -99,6 +99,11 @@ pub struct Room {
     /// The question that is open.
     awaited: Option<Token>,
     counter: u32,
+    /// How many entries were sent.
+    sent: u64,
+    /// What arrived before the entry of this number was sent came to no other owner: that entry was stored, so nobody
+    /// had taken the room by then.
+    alone_before: u64,
     retry: Backoff,
     gen_id: u64,
     /// When ownership was last proven.
@@ -140,6 +145,8 @@ impl Room {
             token: 0,
             awaited: None,
             counter: 0,
+            sent: 0,
+            alone_before: 0,
             retry: Backoff::default(),
             gen_id: 0,
             proof_ms: None,

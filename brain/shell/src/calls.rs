@@ -8,8 +8,9 @@ use spine::{AppendError, ReadError, Spine, StreamSeq, StreamSpec, Unresolved, Vi
 
 /// The most messages that wait between a room's subscription and its core.
 const ROOM_BUFFER: usize = 1024;
-/// The most log entries of one read.
-const READ_MAX: u32 = 256;
+/// The most log entries of one read: the leader is asked for one at a time, and all of them share one deadline, so that
+/// more would never be read over a slow link.
+const READ_MAX: u32 = 32;
 /// JetStream: there is no such stream.
 const STREAM_NOT_FOUND: u32 = 10059;
 

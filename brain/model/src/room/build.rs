@@ -98,7 +98,7 @@ impl Room {
         LogEntry {
             epoch: tail.epoch,
             term: tail.term,
-            first_seq: tail.seq + 1,
+            first_seq: tail.seq.saturating_add(1),
             prev: tail.fence,
             prev_chain: tail.chain,
             r#gen: self.gen_id,
@@ -123,7 +123,7 @@ impl Room {
                 Ended::Key(key) => Body::KeyDeleted(v1::KeyDeleted { key, expired: true }),
                 Ended::Lock => Body::Unlocked(v1::Unlocked { expired: true }),
             };
-            let place = self.place(entry, self.ahead.tail.seq + 1);
+            let place = self.place(entry, self.ahead.tail.seq.saturating_add(1));
             let envelope = answers::own_event(&self.key, place, body);
             let encoded = envelope.encode_to_vec();
             self.take(batch, envelope, encoded.into());
@@ -135,7 +135,7 @@ impl Room {
         let user = Some(command.caller.user.clone());
         let ack = match decide(&self.ahead.state, &self.ahead.tail, entry.at, command) {
             Decision::Event(body) => {
-                let place = self.place(entry, self.ahead.tail.seq + 1);
+                let place = self.place(entry, self.ahead.tail.seq.saturating_add(1));
                 let envelope = answers::event(&self.key, place, command, body);
                 let encoded: Bytes = envelope.encode_to_vec().into();
                 if batch.fits(encoded.len()) {

@@ -17,6 +17,7 @@ impl Room {
         debug_assert!(self.inflight.is_none(), "one entry is in flight at a time");
         let body: bytes::Bytes = entry.encode_to_vec().into();
         let chain = chain(&body);
+        self.sent += 1;
         let mut inflight = Inflight { entry, events, body, chain, attempts: 0, said, taken };
         if mutant!(AckBeforeAppend) {
             for said in std::mem::take(&mut inflight.said) {
@@ -58,7 +59,8 @@ impl Room {
 
     /// Looks for the entry in flight in the log.
     pub(super) fn resolve(&mut self) {
-        let Some(from) = self.inflight.as_ref().map(|inflight| inflight.entry.prev + 1) else { return };
+        // From the predecessor on: is that one still there?
+        let Some(from) = self.inflight.as_ref().map(|inflight| inflight.entry.prev.max(1)) else { return };
         self.phase = Phase::Resolving;
         let token = self.ask();
         self.out.push(Effect::Read { token, gen_id: false, snapshots: false, log_from: Some(from) });
@@ -67,7 +69,18 @@ impl Room {
     pub(super) fn on_resolve(&mut self, found: &Found) {
         let Some(inflight) = self.inflight.as_ref() else { return };
         let mut tail = self.committed.tail;
-        for (i, message) in found.log.iter().enumerate() {
+        let log = match found.log.split_first() {
+            _ if tail.fence == 0 => found.log.as_slice(),
+            Some((head, rest))
+                if head.pos == tail.fence && (tail.pos != tail.fence || chain(&head.body) == tail.chain) =>
+            {
+                rest
+            }
+            // The log lost its tail, the predecessor with it: whatever was stored after that is gone, too, and what may
+            // arrive yet is void. Waiting for it would never end.
+            _ => return self.predecessor_lost(),
+        };
+        for (i, message) in log.iter().enumerate() {
             let entry = LogEntry::decode(message.body.clone()).unwrap_or_default();
             if tail.accepts(&entry).is_err() || entry.kind == Kind::Unknown as i32 {
                 tail.fence = message.pos;
@@ -80,7 +93,7 @@ impl Room {
             }
             mark!("brain.commit-resolved-mine");
             self.commit(message.pos, false);
-            return self.after_mine(&found.log[i + 1..]);
+            return self.after_mine(&log[i + 1..]);
         }
         if tail.fence != self.committed.tail.fence {
             // Void messages took its place: with this expectation it can never be stored. Judged anew.
@@ -111,6 +124,7 @@ impl Room {
         let Some(inflight) = self.inflight.take() else { return };
         let Inflight { entry, events, body, chain, said, .. } = inflight;
         self.committed.stored(&entry, &events, pos, chain);
+        self.alone_before = self.sent;
         self.ahead.tail = self.committed.tail;
         debug_assert_eq!(
             (self.ahead.state.bytes(), self.ahead.state.dedupe.len()),
@@ -146,6 +160,7 @@ impl Room {
     }
 
     /// Another owner went on from where this one stood: nothing in flight or waiting was or will be stored by this one.
+    /// But what was published since that one subscribed came to both, and it may store what this one lost.
     pub(super) fn fenced(&mut self) {
         mark!("brain.fenced");
         self.note(Note::Fenced { term: self.committed.tail.term });
@@ -175,11 +190,24 @@ impl Room {
         if inflight.entry.kind == Kind::Owned as i32 {
             return self.load();
         }
-        for waiting in inflight.taken.into_iter().rev() {
+        self.wait_again(inflight.taken);
+        self.phase = Phase::Ready;
+    }
+
+    /// What the entry in flight was to follow is gone: its commands are judged again on what the log still holds.
+    fn predecessor_lost(&mut self) {
+        mark!("brain.head-lost");
+        let Some(inflight) = self.inflight.take() else { return };
+        self.broken_at = Some(self.committed.tail);
+        self.wait_again(inflight.taken);
+        self.load();
+    }
+
+    fn wait_again(&mut self, taken: Vec<Waiting>) {
+        for waiting in taken.into_iter().rev() {
             self.queue_bytes += waiting.bytes();
             self.queue.push_front(waiting);
         }
-        self.phase = Phase::Ready;
     }
 
     /// The planted bug: an entry that was not found counts as lost.

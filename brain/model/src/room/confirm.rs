@@ -63,7 +63,7 @@ impl Room {
         }
         self.ahead.tail = self.committed.tail;
         if let Some(last) = found.log.last().filter(|_| found.more) {
-            return self.read_on(Confirm { head_seen: true, from: last.pos + 1 });
+            return self.read_on(Confirm { head_seen: true, from: last.pos.saturating_add(1) });
         }
         self.retry = super::Backoff::default();
         self.confirms += 1;

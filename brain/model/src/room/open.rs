@@ -30,6 +30,8 @@ pub(crate) struct Load {
     newest: Option<RoomSnapshot>,
     /// The fold so far; `None` before the anchor is found.
     folded: Option<Folded>,
+    /// Of the newest snapshot that the log does not hold: its tail was lost after that one was written.
+    refuted: Option<u64>,
     /// No snapshot is confirmed: the log is walked for its head alone.
     unanchored: bool,
     /// Where to read on.
@@ -105,7 +107,8 @@ impl Room {
                         messages = rest;
                     }
                     _ => {
-                        load.anchors.remove(0);
+                        let refuted = load.anchors.remove(0);
+                        load.refuted = load.refuted.max(Some(refuted.epoch));
                         load.unanchored = load.anchors.is_empty();
                         load.from = 0;
                         return self.read_log(load);
@@ -123,7 +126,7 @@ impl Room {
             self.load_message(&mut load, message);
         }
         if let Some(last) = found.log.last().filter(|_| found.more) {
-            load.from = last.pos + 1;
+            load.from = last.pos.saturating_add(1);
             return self.read_log(load);
         }
         self.loaded(load);
@@ -178,7 +181,10 @@ impl Room {
         if load.writer.is_some_and(|writer| writer != self.me.incarnation) {
             mark!("brain.take-over");
         }
-        let lost = tail.gen_id != self.gen_id || self.broken_at.is_some() || load.unanchored;
+        if let Some(epoch) = load.refuted {
+            self.renew_above = Some(self.renew_above.unwrap_or(0).max(epoch));
+        }
+        let lost = tail.gen_id != self.gen_id || self.broken_at.is_some() || load.refuted.is_some();
         if lost && tail.epoch > 0 {
             mark!("brain.new-epoch");
         }
@@ -199,7 +205,7 @@ impl Room {
         let entry = LogEntry {
             epoch: tail.epoch,
             term: tail.term.saturating_add(1),
-            first_seq: tail.seq + 1,
+            first_seq: tail.seq.saturating_add(1),
             prev: tail.fence,
             prev_chain: tail.chain,
             r#gen: self.gen_id,

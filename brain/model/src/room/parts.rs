@@ -56,9 +56,21 @@ impl Backoff {
 /// A request that waits for its turn.
 #[derive(Clone, Debug)]
 pub(super) enum Waiting {
-    Command { reply: Subject, command: Box<Command>, bytes: usize },
-    Get { reply: Subject },
-    Sync { reply: Subject, ask: Box<SyncAsk>, confirms: u64 },
+    Command {
+        reply: Subject,
+        command: Box<Command>,
+        bytes: usize,
+        /// How many entries had been sent when it arrived.
+        arrived: u64,
+    },
+    Get {
+        reply: Subject,
+    },
+    Sync {
+        reply: Subject,
+        ask: Box<SyncAsk>,
+        confirms: u64,
+    },
 }
 
 /// What is said once the entry in flight is committed.

@@ -35,7 +35,7 @@ impl Room {
             return self.turn_away(reply, &incoming);
         }
         let waiting = match incoming {
-            Incoming::Command(command) => Waiting::Command { reply, command, bytes: body.len() },
+            Incoming::Command(command) => Waiting::Command { reply, command, bytes: body.len(), arrived: self.sent },
             Incoming::Get(_) => Waiting::Get { reply },
             Incoming::Sync(ask) => Waiting::Sync { reply, ask, confirms: self.confirms },
         };
@@ -43,12 +43,13 @@ impl Room {
         self.queue.push_back(waiting);
     }
 
-    /// The queue is full: not applied, and said at once. Silent for a repeat of what still waits, for that one may yet
-    /// be applied.
+    /// The queue is full: not applied, and said at once. Silent for a repeat of what is stored, or of what still waits
+    /// and may yet be; and without proof of ownership, for then another owner may apply it.
     pub(super) fn turn_away(&mut self, reply: Subject, incoming: &Incoming) {
         match incoming {
             Incoming::Command(command) => {
-                if self.is_waiting(&command.caller.user, &command.id) {
+                let known = self.committed.state.dedupe.knows(&command.caller.user, &command.id);
+                if known || !self.proven() || self.is_waiting(&command.caller.user, &command.id) {
                     return;
                 }
                 let refusal = Refusal { retry_after_ms: 200, ..Refusal::plain(Code::Busy) };

@@ -14,6 +14,10 @@ use crate::state::LockState;
 /// The most events of a `history`.
 const HISTORY_MAX: usize = 256;
 
+/// No Shield has seen a higher epoch: they are milliseconds since 1970, or a little more. A cursor above it must not
+/// drive a room to where no epoch is left.
+const EPOCH_MAX: u64 = 1 << 53;
+
 /// What the asking Shield's own cursor says of this log.
 enum Cursor {
     /// Nothing against it.
@@ -46,7 +50,8 @@ impl Room {
 
     /// False if the Shield's cursor must be looked into first.
     fn leave(&mut self, ask: &SyncAsk, confirms: u64) -> bool {
-        let Some(cursor) = ask.sync.shield.as_ref().filter(|cursor| cursor.pos > 0) else { return true };
+        let plausible = |cursor: &&v1::Cursor| cursor.pos > 0 && cursor.epoch <= EPOCH_MAX;
+        let Some(cursor) = ask.sync.shield.as_ref().filter(plausible) else { return true };
         if matches!(self.compare(cursor), Cursor::Fits) {
             return true;
         }

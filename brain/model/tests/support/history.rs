@@ -96,12 +96,19 @@ impl Run {
         run
     }
 
+    /// One publish: every second one comes to both nodes if both believe that they serve the room.
     fn send(&mut self, owner: usize, id: u64, body: Bytes) {
-        let process = self.process[owner];
         // A room that is not served is not subscribed to: a 503 in the Shield.
-        if self.world.owners[process].room.serving() && self.world.owners[process].gone.is_none() {
+        let mut to = vec![self.process[owner]];
+        if id.is_multiple_of(2) {
+            to.push(self.process[1 - owner]);
+        }
+        to.retain(|process| self.world.owners[*process].room.serving() && self.world.owners[*process].gone.is_none());
+        if !to.is_empty() {
             self.frames.entry(id).or_default().0 += 1;
-            self.world.send(process, 1, body);
+        }
+        for process in to {
+            self.world.send(process, 1, body.clone());
         }
     }
 
