@@ -114,7 +114,11 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
                         self.session.on_message(&message).await;
                     }
                     // The timer is looked at when there is nothing to read; who never stops talking must not escape it.
-                    if self.heard >= self.due {
+                    let renewed = self.session.take_renewed();
+                    if renewed {
+                        self.token_at = self.heard;
+                    }
+                    if renewed || self.heard >= self.due {
                         self.on_due();
                     }
                 }

@@ -1,6 +1,7 @@
 //! What one connection's frames mean: from the WebSocket read to the Spine's publish, and the SUB family. One session a
 //! connection; it owns the gate, the subscriptions and the count of protocol errors.
 
+mod get;
 mod subs;
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use proto::frame::{self, ClientFrame};
-use proto::json::{AuthResult, GetResult, PresenceResult, PubRequest, SubFamily, TextOp, render};
+use proto::json::{AuthResult, PresenceResult, PubRequest, SubFamily, TextOp, render};
 use proto::v1::{self, envelope::Payload};
 use proto::{Code, MessageId};
 use spine::Spine;
@@ -32,8 +33,6 @@ use subs::Subscriptions;
 const STRIKES_MAX: u32 = 3;
 /// Refusals for speed in a row, in bursts, after which a connection is closed.
 const FLOOD_BURSTS: u32 = 20;
-/// Questions (`get`) that one connection may have open.
-const GETS_MAX: usize = 16;
 
 /// How long before the end of a token the client is asked for a new one.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -51,6 +50,7 @@ pub(crate) struct Session<S, C, I> {
     /// HELLO and notices as JSON with an `op`: the client speaks no subprotocol.
     text_only: bool,
     asked_refresh: bool,
+    renewed: bool,
 }
 
 impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
@@ -78,6 +78,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             gets: Arc::new(()),
             text_only,
             asked_refresh: false,
+            renewed: false,
         }
     }
 
@@ -232,57 +233,6 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
 
     // === get, presence, AUTH ===
 
-    fn on_get(&mut self, id: u64, room: &str, dialect: Dialect) {
-        let send = move |outbox: &Outbox, result: &GetResult| outbox.send(dialect.frame(frame::SUB, result, result));
-        let refused = move |room: &str, code: Code, text: &str| GetResult {
-            op: "get".into(),
-            id,
-            room: room.into(),
-            code: Some(code.as_u16()),
-            message: Some(text.into()),
-            ..GetResult::default()
-        };
-        let (route, rights) = match self.gate.room(room) {
-            Ok(found) => found,
-            Err(denied) => return send(&self.outbox, &refused(room, denied.code, &denied.text)),
-        };
-        if self.hurried().is_some() {
-            return send(&self.outbox, &refused(room, Code::RateLimited, Code::RateLimited.message()));
-        }
-        if !rights.has(proto::Rights::SUB) {
-            return send(&self.outbox, &refused(room, Code::PermissionDenied, Code::PermissionDenied.message()));
-        }
-        // Each open question holds a clone.
-        if Arc::strong_count(&self.gets) > GETS_MAX {
-            return send(&self.outbox, &refused(room, Code::Busy, "too many questions of this connection are open"));
-        }
-        let (shared, outbox, open, asker) =
-            (self.shared.clone(), self.outbox.clone(), self.gets.clone(), self.gate.asker(rights));
-        tokio::spawn(async move {
-            let _open = open;
-            let room = route.key.room.as_str();
-            let ask = v1::system_signal::Ask::Get(v1::Get {});
-            let result = match crate::rooms::ask_owner(&shared, &route, &asker, ask).await {
-                Ok(reply) if reply.code == 0 => GetResult {
-                    op: "get".into(),
-                    id,
-                    ok: true,
-                    room: room.into(),
-                    epoch: Some(reply.epoch),
-                    seq: Some(reply.seq),
-                    state: Some(render::snapshot(&merge(&reply.snapshot))),
-                    ..GetResult::default()
-                },
-                Ok(reply) => {
-                    let code = u16::try_from(reply.code).ok().and_then(Code::from_u16).unwrap_or(Code::Unavailable);
-                    refused(room, code, &reply.message)
-                }
-                Err((code, text)) => refused(room, code, &text),
-            };
-            send(&outbox, &result);
-        });
-    }
-
     fn on_presence(&self, id: Option<u64>, dialect: Dialect) {
         if let Some(id) = id {
             let code = Code::UnsupportedOperation;
@@ -324,6 +274,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
                 let exp = Some(identity.exp_s);
                 self.gate.renew(identity);
                 self.asked_refresh = false;
+                self.renewed = true;
                 self.recheck_rooms(dialect);
                 AuthResult { ok: true, exp, ..AuthResult::default() }
             }
@@ -337,6 +288,11 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         if stranger {
             self.outbox.end(Code::CloseTokenInvalid, "the new token names another user", true);
         }
+    }
+
+    /// True once after a new token: its end may come before the old one's.
+    pub(crate) fn take_renewed(&mut self) -> bool {
+        std::mem::take(&mut self.renewed)
     }
 
     /// The token's end: asks for a new one in time, ends the connection when the grace is over. Returns when to look again.
@@ -396,27 +352,4 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
 /// As many questions at once as a client that comes back needs: all its rooms, and their state.
 fn asks_burst(limits: &Limits) -> u32 {
     limits.pub_burst.max(limits.rooms.saturating_mul(2))
-}
-
-/// One snapshot of its parts.
-fn merge(parts: &[Bytes]) -> v1::Snapshot {
-    let mut whole = v1::Snapshot::default();
-    for part in parts {
-        let Ok(v1::Envelope { payload: Some(Payload::Event(event)), .. }) = v1::Envelope::decode(part.clone()) else {
-            continue;
-        };
-        if let Some(v1::event::Body::Snapshot(part)) = event.body {
-            let mut part = part;
-            whole.entries.append(&mut part.entries);
-            whole.playlist.append(&mut part.playlist);
-            whole.bans.append(&mut part.bans);
-            whole.mutes.append(&mut part.mutes);
-            whole.lock = part.lock.or(whole.lock);
-            whole.options = part.options.or(whole.options);
-            whole.playback = part.playback.or(whole.playback);
-            whole.playlist_ver = whole.playlist_ver.max(part.playlist_ver);
-            whole.last |= part.last;
-        }
-    }
-    whole
 }

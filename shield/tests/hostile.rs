@@ -304,3 +304,22 @@ async fn sockets_that_never_finish_their_handshake_are_bounded() {
     assert!(matches!(last.next().await, Got::End), "closed without a word, at once");
     drop(idle);
 }
+
+#[tokio::test]
+async fn a_new_token_that_ends_earlier_ends_the_connection_earlier() {
+    let mut config = config();
+    config.auth.grace_s = 0;
+    let world = World::new(config).await;
+    let mut ann = world.client("ann").await;
+    let mut short = claims("ann", now_ms() / 1000);
+    short.exp = now_ms() / 1000 + 2;
+    ann.text(&json!({"op": "auth", "token": token(&short)}).to_string()).await;
+    assert_eq!(ann.json().await["ok"], true);
+    loop {
+        match ann.next().await {
+            Got::Close(code, _) => break assert_eq!(code, 4300),
+            Got::End => panic!("no close frame"),
+            _ => {}
+        }
+    }
+}
