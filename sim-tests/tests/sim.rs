@@ -73,32 +73,36 @@ fn a_bad_trace_is_1() {
 }
 
 #[track_caller]
-fn found(mutant: &str, oracle: &str) {
+fn found(mutant: &str, oracles: &[&str]) {
     let output = sim(&["run", "split", "--seeds", "0..4", "--mutant", mutant, "--json"]);
     let why = "planted bugs are compiled in by `cargo xtask test` (`--features voltron-core/mutants`)";
     assert_ne!(output.status.code(), Some(2), "{}: {why}", stderr(&output));
     let failed: Vec<Verdict> = verdicts(&output).into_iter().filter(|verdict| !verdict.ok).collect();
     assert!(!failed.is_empty(), "no seed found {mutant}: {}", stdout(&output));
-    assert!(failed.iter().all(|verdict| verdict.oracle.as_deref() == Some(oracle)), "{failed:?}");
+    assert!(
+        failed.iter().all(|verdict| verdict.oracle.as_deref().is_some_and(|oracle| oracles.contains(&oracle))),
+        "{failed:?}"
+    );
     assert!(failed[0].replay.ends_with(&format!("--mutant {mutant}")), "{}", failed[0].replay);
 }
 
 #[test]
 fn an_answer_before_the_append_is_found() {
-    found("ack-before-append", "A1");
+    found("ack-before-append", &["A1"]);
 }
 
+/// Two owners that both believe they wrote: which of the two promises breaks first depends on who listens.
 #[test]
 fn a_fence_conflict_taken_for_success_is_found() {
-    found("fence-conflict-is-success", "A1");
+    found("fence-conflict-is-success", &["A1", "A6"]);
 }
 
 #[test]
 fn a_command_applied_twice_is_found() {
-    found("duplicate-applied", "A1");
+    found("duplicate-applied", &["A1"]);
 }
 
 #[test]
 fn delivery_past_a_gap_is_found() {
-    found("gap-ignored", "A5");
+    found("gap-ignored", &["A5"]);
 }
