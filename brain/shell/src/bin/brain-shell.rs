@@ -1,17 +1,24 @@
 //! `brain-shell --config arqon.toml [--node NAME] [--json]`: one Brain node on NATS. Prints one line when it takes rooms; SIGTERM
-//! and SIGINT end it gracefully.
+//! and SIGINT end it gracefully. `/metrics` and `/healthz` (the process lives) are on `[brain] metrics_port`.
+//!
+//! Exit codes: 0 good, 2 bad use or configuration, 3 the address cannot be bound or a service cannot be used, 1 anything
+//! else.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use axum::Router;
+use axum::http::header;
+use axum::routing::get;
 use brain_shell::{BrainParts, run_until};
 use clap::Parser;
 use proto::NodeId;
 use spine::{NatsSpine, SpineOptions};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use voltron_core::config::Config;
-use voltron_core::metrics::Metrics;
+use voltron_core::metrics::{self, Metrics};
 use voltron_core::{OsIds, SystemClock};
 
 /// Rooms on NATS: owns rooms, stores their events, answers Shields.
@@ -68,10 +75,18 @@ async fn start(arguments: Arguments) -> Result<(), Failure> {
         &brain.speaker_password_file,
     )
     .map_err(|error| (2, error))?;
+    let metrics = Metrics::new();
+    let address = (config.http.host.as_str(), brain.metrics_port);
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| (3, format!("[brain] metrics_port {}:{}: {error}", address.0, address.1).into()))?;
+    let bound = listener.local_addr().map_err(|error| (1, error.into()))?;
+    tokio::spawn(observe(listener, metrics.clone()));
     let line = if arguments.json {
-        format!(r#"{{"ready":true,"node":"{node}"}}"#)
+        format!(r#"{{"ready":true,"node":"{node}","metrics":"http://{bound}/metrics"}}"#)
     } else {
-        format!("brain-shell {node} takes rooms, on {}", config.nats.urls.join(", "))
+        let urls = config.nats.urls.join(", ");
+        format!("brain-shell {node} takes rooms, on {urls}\noperators: http://{bound}/metrics")
     };
     let parts = BrainParts {
         node: arguments.node,
@@ -80,7 +95,7 @@ async fn start(arguments: Arguments) -> Result<(), Failure> {
         clock: SystemClock,
         ids: OsIds,
         config,
-        metrics: Metrics::new(),
+        metrics,
     };
     let stop = async move {
         tokio::select! {
@@ -90,6 +105,15 @@ async fn start(arguments: Arguments) -> Result<(), Failure> {
         }
     };
     run_until(parts, stop, || println!("{line}")).await.map_err(|error| (3, error.into()))
+}
+
+/// The operators' listener; serves for ever.
+async fn observe(listener: TcpListener, metrics: Metrics) {
+    let scrape = move || async move { ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.encode()) };
+    let router = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/metrics", get(scrape));
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the metrics listener ended");
+    }
 }
 
 fn connect(
