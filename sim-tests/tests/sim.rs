@@ -72,9 +72,11 @@ fn a_bad_trace_is_1() {
     assert!(stdout(&output).contains("FAILED A1 at record 9: command m2 of t1/u1"), "{}", stdout(&output));
 }
 
+/// So many seeds that a change of timing elsewhere, which redraws all of them, still leaves some that find it: one in
+/// five finds the early answer, half the fence, all the others.
 #[track_caller]
-fn found(mutant: &str, oracles: &[&str]) {
-    let output = sim(&["run", "split", "--seeds", "0..4", "--mutant", mutant, "--json"]);
+fn found(mutant: &str, seeds: &str, oracles: &[&str]) {
+    let output = sim(&["run", "split", "--seeds", seeds, "--mutant", mutant, "--json"]);
     let why = "planted bugs are compiled in by `cargo xtask test` (`--features voltron-core/mutants`)";
     assert_ne!(output.status.code(), Some(2), "{}: {why}", stderr(&output));
     let failed: Vec<Verdict> = verdicts(&output).into_iter().filter(|verdict| !verdict.ok).collect();
@@ -88,21 +90,21 @@ fn found(mutant: &str, oracles: &[&str]) {
 
 #[test]
 fn an_answer_before_the_append_is_found() {
-    found("ack-before-append", &["A1"]);
+    found("ack-before-append", "0..40", &["A1"]);
 }
 
 /// Two owners that both believe they wrote: which of the two promises breaks first depends on who listens.
 #[test]
 fn a_fence_conflict_taken_for_success_is_found() {
-    found("fence-conflict-is-success", &["A1", "A6"]);
+    found("fence-conflict-is-success", "0..8", &["A1", "A6"]);
 }
 
 #[test]
 fn a_command_applied_twice_is_found() {
-    found("duplicate-applied", &["A1"]);
+    found("duplicate-applied", "0..4", &["A1"]);
 }
 
 #[test]
 fn delivery_past_a_gap_is_found() {
-    found("gap-ignored", &["A5"]);
+    found("gap-ignored", "0..4", &["A5"]);
 }
