@@ -24,8 +24,13 @@ impl Write for Written {
     }
 }
 
+/// One subscriber at a time, as in production: tracing caches per process whether anybody listens at a place, and two
+/// that come and go at once can leave that cache wrong.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Runs `body` under what `init` would install, and returns its log lines and trace lines.
 fn run(log: &Log, traced: bool, body: impl FnOnce()) -> (String, String) {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (lines, trace) = (Written::default(), Written::default());
     let writer = lines.clone();
     let sink = traced.then(|| Arc::new(LineSink::new("shield-1", trace.clone())));
