@@ -28,9 +28,13 @@ impl Write for Written {
 /// that come and go at once can leave that cache wrong.
 static ALONE: Mutex<()> = Mutex::new(());
 
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// Runs `body` under what `init` would install, and returns its log lines and trace lines.
 fn run(log: &Log, traced: bool, body: impl FnOnce()) -> (String, String) {
-    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _alone = alone();
     let (lines, trace) = (Written::default(), Written::default());
     let writer = lines.clone();
     let sink = traced.then(|| Arc::new(LineSink::new("shield-1", trace.clone())));
@@ -114,6 +118,7 @@ fn a_failing_file_ends_the_trace_and_says_so() {
     }
     let trace = Written::default();
     let sink = Arc::new(LineSink::new("h", Full(trace.clone(), 2)));
+    let _alone = alone();
     tracing::subscriber::with_default(subscriber(&Log::default(), io::sink, Some(sink.clone())), || {
         for _ in 0..5_000 {
             emit(mark);
