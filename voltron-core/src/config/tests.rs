@@ -231,6 +231,9 @@ fn mutated() -> impl Strategy<Value = String> {
     edits.prop_map(move |edits| {
         let mut text: Vec<char> = good.chars().collect();
         for (at, put, how) in edits {
+            if text.is_empty() {
+                text.push(put);
+            }
             let at = at % text.len();
             match how {
                 0 => drop(text.remove(at)),
