@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: every measurement in one table, each a program of the part that it measures. Figures for
-//! docs/benchmarks.md come from here alone.
+//! docs/benchmarks.md come from here, or name their own command.
 
 use crate::run::{Done, cargo_with, run};
 use crate::setup::setup;
