@@ -1,4 +1,4 @@
-//! Compiles the two schemas with protox (no protoc to install) and generates the error registry's code.
+//! Compiles the schemas with protox (no protoc to install) and generates the error registry's code.
 //! The descriptor set is kept beside the generated code; the canonical rule's field tables are read from it here.
 
 use std::fmt::Write as _;
@@ -8,6 +8,9 @@ use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 use serde::Deserialize;
+
+/// What is compiled, and stands in the descriptor set.
+const SCHEMAS: [&str; 3] = ["envelope.proto", "internal.proto", "lockstep.proto"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,12 +30,13 @@ struct Entry {
 }
 
 fn main() {
-    println!("cargo:rerun-if-changed=src/envelope.proto");
-    println!("cargo:rerun-if-changed=src/internal.proto");
+    for schema in SCHEMAS {
+        println!("cargo:rerun-if-changed=src/{schema}");
+    }
     println!("cargo:rerun-if-changed=errors.toml");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
 
-    let set = protox::compile(["envelope.proto", "internal.proto"], ["src"]).expect("the schemas compile");
+    let set = protox::compile(SCHEMAS, ["src"]).expect("the schemas compile");
     fs::write(out.join("descriptor.bin"), set.encode_to_vec()).expect("OUT_DIR is writable");
     fs::write(out.join("tables.rs"), tables(&set)).expect("OUT_DIR is writable");
     prost_build::Config::new().bytes(["."]).compile_fds(set).expect("prost accepts the schemas");
