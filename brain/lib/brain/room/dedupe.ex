@@ -1,0 +1,317 @@
+defmodule Brain.Room.Dedupe do
+  @moduledoc """
+  The deduplication window, part of the folded state, so that it survives failover.
+
+  Per user: message id → (place, timestamp). What was evicted is remembered as a `floor`: a command at or below it can
+  no longer be judged, so it is refused for good and never applied. Which is why a repeat is either answered with its
+  original place or refused, whatever its age.
+
+  The model searches short lists; here a user's commands lie in a map by id and in a tree by (timestamp, arrival), so
+  that judging and evicting cost the same however full the window is.
+  """
+
+  @compile {:no_warn_undefined, [Brain.Envelope, Brain.Subject]}
+
+  alias Brain.Proto.Internal.{DedupeEntry, DedupeUser}
+  alias Brain.Room.Saturating
+  alias Brain.Subject
+
+  defmodule Seen do
+    @moduledoc """
+    A remembered command: its idempotency key, where it was stored, and its sender's clock, ms.
+    """
+    defstruct id: <<>>, epoch: 0, seq: 0, timestamp: 0
+
+    @type t :: %__MODULE__{
+            id: binary(),
+            epoch: non_neg_integer(),
+            seq: non_neg_integer(),
+            timestamp: integer()
+          }
+  end
+
+  @user_entries_max 256
+  @room_entries_max 8192
+  @room_bytes_max 256 * 1024
+  @window_ms 120_000
+  @forget_ms 150_000
+
+  @i64_min -0x8000_0000_0000_0000
+  @i64_max 0x7FFF_FFFF_FFFF_FFFF
+
+  # Upper bounds of what protobuf makes of an entry, so that the sum is an upper bound, too, and can be kept by adding.
+  @entry_cost_max 2 + 18 + 11 + 11 + 11
+
+  defstruct users: %{}, oldest: @i64_max, entries: 0, bytes: 0
+
+  # `ids` leads to the first arrival of an id; `ages` holds every one, also those that a foreign log stored twice.
+  @typep user :: %{
+           name: binary(),
+           floor: nil | integer(),
+           newest: integer(),
+           arrivals: non_neg_integer(),
+           ids: %{binary() => {integer(), non_neg_integer()}},
+           ages: :gb_trees.tree({integer(), non_neg_integer()}, Seen.t())
+         }
+
+  @typedoc "The window of one room. `oldest`: no user's newest timestamp is below it, but perhaps all are above."
+  @type t :: %__MODULE__{
+          users: %{binary() => user()},
+          oldest: integer(),
+          entries: non_neg_integer(),
+          bytes: non_neg_integer()
+        }
+
+  @typedoc """
+  What the window says of a command: never seen, and young enough to be sure of it; stored before, there; too old to
+  tell: refuse, never apply; the room's window is full: refuse for now, not applied.
+  """
+  @type verdict :: :new | {:repeat, Seen.t()} | :expired | :full
+
+  @doc "The most remembered commands of one user."
+  @spec user_entries_max() :: pos_integer()
+  def user_entries_max, do: @user_entries_max
+
+  @doc "The most remembered commands of a room."
+  @spec room_entries_max() :: pos_integer()
+  def room_entries_max, do: @room_entries_max
+
+  @doc "The most bytes of a room's window, encoded, users' floors included."
+  @spec room_bytes_max() :: pos_integer()
+  def room_bytes_max, do: @room_bytes_max
+
+  @doc "A command older than this, by the room's clock, is refused for good."
+  @spec window_ms() :: pos_integer()
+  def window_ms, do: @window_ms
+
+  @doc "A user whose newest command is older than this leaves the window: everything of that age is refused anyway."
+  @spec forget_ms() :: pos_integer()
+  def forget_ms, do: @forget_ms
+
+  @doc "Judges a command at the room's time `at`."
+  @spec judge(t(), binary(), binary(), integer(), integer()) :: verdict()
+  def judge(window, user, id, timestamp, at) do
+    case window.users do
+      %{^user => %{ids: %{^id => key}, ages: ages}} -> {:repeat, :gb_trees.get(key, ages)}
+      %{^user => known} -> unseen(window, user, known, timestamp, at)
+      _ -> unseen(window, user, nil, timestamp, at)
+    end
+  end
+
+  defp unseen(window, user, known, timestamp, at) do
+    cond do
+      timestamp < Saturating.i64(at - @window_ms) -> :expired
+      known != nil and known.floor != nil and timestamp <= known.floor -> :expired
+      full?(window, user, known) -> :full
+      true -> :new
+    end
+  end
+
+  # A user at its own limit makes room by its own eviction; the bytes then change by a few at most.
+  defp full?(window, user, known) do
+    evicts = known != nil and :gb_trees.size(known.ages) >= @user_entries_max
+    fresh = @entry_cost_max + if known == nil, do: user_cost(user), else: 0
+
+    (not evicts and window.entries >= @room_entries_max) or
+      window.bytes + fresh > @room_bytes_max
+  end
+
+  @doc "True if this command is remembered as stored."
+  @spec knows?(t(), binary(), binary()) :: boolean()
+  def knows?(window, user, id) do
+    case window.users do
+      %{^user => %{ids: %{^id => _}}} -> true
+      _ -> false
+    end
+  end
+
+  @doc "Remembers an applied command."
+  @spec record(t(), binary(), Seen.t()) :: t()
+  def record(window, user, seen) do
+    # Copied: a part of a received packet would keep the whole packet alive for as long as it is remembered.
+    seen = %{seen | id: :binary.copy(seen.id)}
+    {window, state} = window |> known(user) |> evict()
+    key = {seen.timestamp, state.arrivals}
+
+    state = %{
+      state
+      | arrivals: state.arrivals + 1,
+        ids: Map.put_new(state.ids, seen.id, key),
+        ages: :gb_trees.insert(key, seen, state.ages),
+        newest: max(state.newest, seen.timestamp)
+    }
+
+    %{
+      window
+      | users: Map.put(window.users, state.name, state),
+        oldest: min(window.oldest, state.newest),
+        entries: window.entries + 1,
+        bytes: window.bytes + entry_cost(seen)
+    }
+  end
+
+  defp known(window, user) do
+    case window.users do
+      %{^user => state} ->
+        {window, state}
+
+      _ ->
+        state = %{
+          name: :binary.copy(user),
+          floor: nil,
+          newest: @i64_min,
+          arrivals: 0,
+          ids: %{},
+          ages: :gb_trees.empty()
+        }
+
+        {%{window | bytes: window.bytes + user_cost(user)}, state}
+    end
+  end
+
+  # The lowest timestamp goes, so that the floor stays as low as it can: a user with two skewed clocks does not lock
+  # itself out.
+  defp evict({window, state}) do
+    if :gb_trees.size(state.ages) >= @user_entries_max do
+      {key, evicted, ages} = :gb_trees.take_smallest(state.ages)
+      floor = max(state.floor || evicted.timestamp, evicted.timestamp)
+      state = %{state | floor: floor, ages: ages, ids: forget(state.ids, evicted.id, key, ages)}
+      window = %{window | entries: window.entries - 1, bytes: window.bytes - entry_cost(evicted)}
+      {window, state}
+    else
+      {window, state}
+    end
+  end
+
+  defp forget(ids, id, key, ages) do
+    case ids do
+      # Fewer ids than entries: one was stored twice, and the arrival that stays is the one to answer with.
+      %{^id => ^key} when map_size(ids) < @user_entries_max ->
+        next_of(Map.delete(ids, id), id, ages)
+
+      %{^id => ^key} ->
+        Map.delete(ids, id)
+
+      _ ->
+        ids
+    end
+  end
+
+  defp next_of(ids, id, ages) do
+    others = for {{_, arrival} = key, %{id: ^id}} <- :gb_trees.to_list(ages), do: {arrival, key}
+
+    case Enum.sort(others) do
+      [] -> ids
+      [{_, key} | _] -> Map.put(ids, id, key)
+    end
+  end
+
+  @doc "Lets users leave whose newest command is out of every window at the room's time `at`."
+  @spec sweep(t(), integer()) :: t()
+  def sweep(window, at) do
+    limit = Saturating.i64(at - @forget_ms)
+    if window.oldest < limit, do: sweep_below(window, limit), else: window
+  end
+
+  # Looks at every user, but only when somebody may leave: the bound then found holds until the clock passes it.
+  defp sweep_below(window, limit) do
+    start = %{window | oldest: @i64_max}
+
+    Enum.reduce(window.users, start, fn {name, state}, window ->
+      cond do
+        # Timestamps begin above it: such a user has none to be judged by, and stays until it has.
+        state.newest == @i64_min -> window
+        state.newest < limit -> leave(window, name, state)
+        true -> %{window | oldest: min(window.oldest, state.newest)}
+      end
+    end)
+  end
+
+  defp leave(window, name, state) do
+    freed = Enum.reduce(:gb_trees.values(state.ages), user_cost(name), &(entry_cost(&1) + &2))
+
+    %{
+      window
+      | users: Map.delete(window.users, name),
+        entries: window.entries - :gb_trees.size(state.ages),
+        bytes: window.bytes - freed
+    }
+  end
+
+  @doc "Upper bound of the encoded window, in bytes."
+  @spec bytes(t()) :: non_neg_integer()
+  def bytes(window), do: window.bytes
+
+  @doc "How many commands are remembered."
+  @spec len(t()) :: non_neg_integer()
+  def len(window), do: window.entries
+
+  @doc "True if nothing is remembered."
+  @spec empty?(t()) :: boolean()
+  def empty?(window), do: window.entries == 0
+
+  @doc "As messages, ascending by user; a user's in the order of arrival."
+  @spec encode(t()) :: [DedupeUser.t()]
+  def encode(window) do
+    for {name, state} <- List.keysort(Map.to_list(window.users), 0) do
+      arrivals = for {{_, arrival}, seen} <- :gb_trees.to_list(state.ages), do: {arrival, seen}
+      entries = for {_, seen} <- List.keysort(arrivals, 0), do: entry(seen)
+      %DedupeUser{user: name, floor: state.floor || @i64_min, entries: entries}
+    end
+  end
+
+  defp entry(seen) do
+    %DedupeEntry{
+      message_id: seen.id,
+      seq: seen.seq,
+      timestamp: seen.timestamp,
+      epoch: seen.epoch
+    }
+  end
+
+  @doc "From messages. What no writer of ours could have written is left out."
+  @spec decode([DedupeUser.t()]) :: t()
+  def decode(users), do: Enum.reduce(users, %__MODULE__{}, &decode_user/2)
+
+  defp decode_user(message, window) do
+    if Subject.user_id?(message.user) do
+      message.entries
+      |> Enum.take(@user_entries_max)
+      |> Enum.reduce(window, &decode_entry(&1, message.user, &2))
+      |> put_floor(message.user, if(message.floor != @i64_min, do: message.floor))
+    else
+      window
+    end
+  end
+
+  defp decode_entry(%{message_id: id} = entry, user, window) when byte_size(id) == 16 do
+    record(window, user, %Seen{
+      id: id,
+      epoch: entry.epoch,
+      seq: entry.seq,
+      timestamp: entry.timestamp
+    })
+  end
+
+  defp decode_entry(_entry, _user, window), do: window
+
+  defp put_floor(window, user, floor) do
+    case window.users do
+      %{^user => state} ->
+        %{window | users: Map.put(window.users, state.name, %{state | floor: floor})}
+
+      _ ->
+        window
+    end
+  end
+
+  defp user_cost(user), do: 4 + 3 + byte_size(user) + 11
+
+  defp entry_cost(seen),
+    do: 2 + 18 + 3 + varint_len(seen.epoch) + varint_len(seen.seq) + varint_len(seen.timestamp)
+
+  # What protobuf takes for it; a negative number is written as its 64-bit complement.
+  defp varint_len(n) when n < 0, do: 10
+  defp varint_len(n) when n < 0x80, do: 1
+  defp varint_len(n), do: 1 + varint_len(Bitwise.bsr(n, 7))
+end
