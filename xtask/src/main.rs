@@ -1,6 +1,7 @@
 //! The manual of this repository as commands: what a person runs and what CI runs are the same recipes.
 
 mod bench;
+mod generate;
 #[cfg(test)]
 mod ops;
 mod recipes;
@@ -37,6 +38,12 @@ enum Command {
         /// Only the measurements whose name contains this.
         filter: Option<String>,
     },
+    /// Writes what the Elixir Brain shares with the Rust crates: messages from proto/src/*.proto, codes from proto/errors.toml.
+    Generate {
+        /// Writes nothing; fails if a committed file is stale.
+        #[arg(long)]
+        check: bool,
+    },
     /// Checks the house rules.
     Tidy,
     /// What takes too long for CI: many seeds, long fuzzing, the dependencies' licences.
@@ -64,6 +71,8 @@ fn main() -> ExitCode {
         Command::Test { quick: true } => recipes::quick(),
         Command::Ci => recipes::ci(),
         Command::Bench { filter } => bench::bench(filter.as_deref()),
+        Command::Generate { check: false } => generate::generate(),
+        Command::Generate { check: true } => generate::check(),
         Command::Tidy => tidy::tidy(),
         Command::Nightly { seeds, fuzz_s } => recipes::nightly(seeds, fuzz_s),
         Command::Sim { args } => return sim::sim(&args),

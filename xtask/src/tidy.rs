@@ -8,6 +8,7 @@ mod text;
 
 use std::fs;
 
+use crate::generate;
 use crate::run::{Done, cargo_with, output, program, root};
 
 /// A file of the repository.
@@ -46,6 +47,7 @@ pub(crate) fn tidy() -> Done {
     found.extend(arrows::check(&metadata));
     found.extend(links::check(&files));
     found.extend(metrics::check(&files));
+    found.extend(generate::stale()?.into_iter().map(|(path, what)| Finding::error(path, what)));
     found.sort();
     for finding in &found {
         let kind = if finding.warning { "warning" } else { "error" };

@@ -1,0 +1,28 @@
+defmodule Brain.MixProject do
+  # The Elixir Brain. It has no dependencies: what it needs comes with Erlang/OTP, the tests' libraries with the system.
+  use Mix.Project
+
+  def project do
+    [
+      app: :brain,
+      version: "0.1.0",
+      elixir: "~> 1.14",
+      elixirc_paths: elixirc_paths(Mix.env()),
+      elixirc_options: [warnings_as_errors: true],
+      erlc_options: [:warnings_as_errors, :debug_info],
+      start_permanent: Mix.env() == :prod,
+      deps: []
+    ]
+  end
+
+  def application do
+    [extra_applications: [:logger, :crypto, :ssl, :inets] ++ test_applications(Mix.env())]
+  end
+
+  # Packages of the system: erlang-proper, erlang-jiffy.
+  defp test_applications(:test), do: [:proper, :jiffy]
+  defp test_applications(_), do: []
+
+  defp elixirc_paths(:test), do: ["lib", "test/support"]
+  defp elixirc_paths(_), do: ["lib"]
+end
