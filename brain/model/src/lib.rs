@@ -5,6 +5,7 @@
 //! - [`chain`]: which entry may follow which.
 //! - [`decide`]: one command against one state.
 //! - [`room`]: opening, committing, answering, and the rules that keep a deposed owner harmless.
+//! - [`placement`]: which node should serve a room.
 //!
 //! ```
 //! use brain_model::{Effect, Identity, Input, Now, Room, Rules};
@@ -23,9 +24,12 @@ pub mod answers;
 pub mod chain;
 pub mod decide;
 pub mod dedupe;
+#[cfg(feature = "fake")]
+pub mod fake;
 pub mod fold;
 pub mod incoming;
 pub mod io;
+pub mod placement;
 mod ring;
 pub mod room;
 pub mod state;

@@ -12,7 +12,6 @@
 mod calls;
 mod metrics;
 mod node;
-mod peers;
 mod room;
 mod tails;
 

@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use brain_model::placement::{KIND_BRAIN, Peers};
 use brain_model::{Rules, Why};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -24,7 +25,6 @@ use tokio::time::Instant;
 use voltron_core::{Ids, WallClock};
 
 use crate::metrics::Counts;
-use crate::peers::{KIND_BRAIN, Peers};
 use crate::room::{self, ASKS, Ask, Context, Exit};
 use crate::tails::Tails;
 use crate::{BrainParts, ShellError};
@@ -72,7 +72,7 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
         counts: Counts::new(&parts.metrics),
         tails: Tails::default(),
     });
-    let down_after = Duration::from_millis(brain.down_after_ms);
+    let down_after_ms = brain.down_after_ms;
 
     let prepared = tokio::select! {
         biased;
@@ -81,7 +81,7 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
     };
     let mut outcome = Ok(());
     if let Some((beats, direct)) = prepared {
-        let mut node = Node::new(Arc::clone(&context), down_after, heartbeat, beats, direct);
+        let mut node = Node::new(Arc::clone(&context), down_after_ms, heartbeat, beats, direct);
         outcome = tokio::select! {
             biased;
             () = &mut shutdown => Ok(()),
@@ -123,14 +123,14 @@ struct Node<S: Spine, C, I> {
 impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
     fn new(
         context: Arc<Context<S, C, I>>,
-        down_after: Duration,
+        down_after_ms: u64,
         heartbeat: Duration,
         beats: S::Sub,
         direct: S::Sub,
     ) -> Self {
         Self {
             context,
-            peers: Peers::new(down_after),
+            peers: Peers::new(down_after_ms),
             heartbeat,
             beats,
             direct,
@@ -200,7 +200,7 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
     fn heard(&mut self, delivery: Delivery) {
         let Delivery::Msg(message) = delivery else { return };
         let Ok(beat) = Heartbeat::decode(message.body) else { return };
-        if self.peers.heard(&beat, Instant::now()) && beat.incarnation == self.context.incarnation {
+        if self.peers.heard(&beat, self.context.now().mono_ms) && beat.incarnation == self.context.incarnation {
             self.rounds += 1;
         }
     }
@@ -222,7 +222,7 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
         if self.placing.len() >= PLACING_MAX {
             return;
         }
-        let mut living = self.peers.living(Instant::now());
+        let mut living = self.peers.living(self.context.now().mono_ms);
         if self.away.contains_key(&room) {
             living.retain(|one| one.node != self.context.node);
         }

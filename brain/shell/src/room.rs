@@ -37,7 +37,7 @@ pub(crate) struct Context<S, C, I> {
 }
 
 impl<S: Spine, C: WallClock, I: Ids> Context<S, C, I> {
-    fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         let mono_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Now { wall_ms: self.clock.now_ms(), mono_ms }
     }

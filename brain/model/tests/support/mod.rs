@@ -1,5 +1,4 @@
-//! A tiny reference of what the room's core stands on: one room's log, its snapshots and its generation, as plain
-//! vectors, and some owners that call on them. Every call can be held back, answered wrongly, or stored late.
+//! Some owners on one room's streams. Every call can be held back, answered wrongly, or stored late.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
@@ -7,10 +6,11 @@ pub mod history;
 
 use std::collections::VecDeque;
 
-use brain_model::{Effect, Found, Identity, Input, Note, Now, Outcome, Room, Rules, StoredMessage, Why};
+use brain_model::fake::Streams;
+use brain_model::{Effect, Identity, Input, Note, Now, Room, Rules, Why};
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
-use proto::internal::{LogEntry, Opened, SyncReply};
+use proto::internal::{Opened, SyncReply};
 use proto::sender::SenderRef;
 use proto::v1::{self, command::Op, envelope::Payload};
 use proto::{NodeId, Rights, RoomKey, Subject};
@@ -24,82 +24,6 @@ pub fn key() -> RoomKey {
 
 pub fn slot(n: u16) -> Subject {
     Subject::reply_slot(&"shield-1".parse().unwrap(), n)
-}
-
-/// The room's streams, as the leader of a stream has them.
-#[derive(Clone, Default)]
-pub struct Streams {
-    pub log: Vec<StoredMessage>,
-    pub next: u64,
-    pub snaps: Vec<StoredMessage>,
-    pub next_snap: u64,
-    pub gen_id: Option<u64>,
-    /// Appends on their way that nobody waits for any more: each may be stored yet.
-    pub late: Vec<(u64, Bytes)>,
-    /// The stream is full.
-    pub full: bool,
-}
-
-impl Streams {
-    pub fn head(&self) -> u64 {
-        self.log.last().map_or(0, |message| message.pos)
-    }
-
-    pub fn append(&mut self, expect: u64, body: Bytes) -> Outcome {
-        if self.full {
-            return Outcome::Refused;
-        }
-        if self.head() != expect {
-            return Outcome::WrongLast;
-        }
-        self.next += 1;
-        self.log.push(StoredMessage { pos: self.next, body });
-        Outcome::Stored(self.next)
-    }
-
-    /// What is written past the fence by nobody we know: a void entry.
-    pub fn append_any(&mut self, body: Bytes) {
-        self.next += 1;
-        self.log.push(StoredMessage { pos: self.next, body });
-    }
-
-    /// A power cut: the newest messages and what only memory holds are gone; positions are handed out again.
-    pub fn lose_tail(&mut self, count: usize) {
-        self.log.truncate(self.log.len().saturating_sub(count));
-        self.next = self.head();
-        self.gen_id = None;
-    }
-
-    pub fn entries(&self) -> Vec<LogEntry> {
-        self.log.iter().map(|message| LogEntry::decode(message.body.clone()).unwrap_or_default()).collect()
-    }
-
-    /// The whole log folded from nothing, with the valid entries in their order.
-    pub fn fold(&self) -> (brain_model::fold::Folded, Vec<(u64, LogEntry)>) {
-        let mut folded = brain_model::fold::Folded::default();
-        let mut valid = Vec::new();
-        for message in &self.log {
-            if let Ok(applied) = folded.entry(message.pos, &message.body) {
-                valid.push((message.pos, applied.entry));
-            }
-        }
-        (folded, valid)
-    }
-
-    /// Every valid event in the log's order.
-    pub fn events(&self) -> Vec<(v1::Envelope, v1::Event)> {
-        let valid = self.fold().1;
-        let bytes = valid.into_iter().flat_map(|(_, entry)| entry.envelopes);
-        bytes
-            .filter_map(|bytes| {
-                let envelope = v1::Envelope::decode(bytes).ok()?;
-                match envelope.payload.clone() {
-                    Some(Payload::Event(event)) => Some((envelope, event)),
-                    _ => None,
-                }
-            })
-            .collect()
-    }
 }
 
 /// One owner, or would-be owner.
@@ -180,48 +104,7 @@ impl World {
     /// Does a call; the outcome that its owner would hear.
     pub fn perform(&mut self, call: Effect) -> Option<Input> {
         self.draws += 1;
-        let draw = 0xd0d0_0000 + self.draws;
-        match call {
-            Effect::Read { token, gen_id, snapshots, log_from } => {
-                let from = log_from.unwrap_or(u64::MAX);
-                let mut log: Vec<_> = self.streams.log.iter().filter(|m| m.pos >= from).cloned().collect();
-                let more = log.len() > 7; // small pages, so that paging is tested
-                log.truncate(7);
-                let found = Found {
-                    gen_id: self.streams.gen_id.filter(|_| gen_id),
-                    snapshots: if snapshots { self.streams.snaps.clone() } else { Vec::new() },
-                    log,
-                    more,
-                };
-                Some(Input::Read { token, draw, found: Some(found) })
-            }
-            Effect::WriteGen { token, value } => {
-                self.streams.gen_id.get_or_insert(value);
-                Some(Input::GenWritten { token })
-            }
-            Effect::Append { token, expect, body } => {
-                Some(Input::Appended { token, outcome: self.streams.append(expect, body) })
-            }
-            Effect::WriteSnapshot { token, expect, body } => {
-                let head = self.streams.snaps.last().map_or(0, |snap| snap.pos);
-                let outcome = if head == expect {
-                    self.streams.next_snap += 1;
-                    self.streams.snaps.push(StoredMessage { pos: self.streams.next_snap, body });
-                    let excess = self.streams.snaps.len().saturating_sub(2);
-                    self.streams.snaps.drain(..excess);
-                    Outcome::Stored(self.streams.next_snap)
-                } else {
-                    Outcome::WrongLast
-                };
-                Some(Input::SnapshotWritten { token, outcome })
-            }
-            Effect::Trim { keep } => {
-                self.streams.log.retain(|message| message.pos >= keep);
-                None
-            }
-            Effect::Subscribe { token } => Some(Input::Subscribed { token, ok: true }),
-            _ => None,
-        }
+        self.streams.perform(call, 0xd0d0_0000 + self.draws)
     }
 
     /// Until nobody has a call to make.

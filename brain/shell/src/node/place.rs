@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use brain_model::placement::{Living, ranked};
 use bytes::Bytes;
 use prost::Message as _;
 use proto::internal::{LogEntry, Open, Opened};
@@ -10,7 +11,6 @@ use spine::{Spine, Via};
 use voltron_core::{Ids, WallClock};
 
 use super::{FORWARD_LIMIT, Placed};
-use crate::peers::{Living, ranked};
 use crate::room::Context;
 
 pub(super) fn unavailable(node: &NodeId) -> Bytes {

@@ -1,0 +1,129 @@
+//! The Rust side of `lockstep.proto`: the reference model behind it. Locally it says what every machine must answer; as
+//! a process of its own it is the twin that the driver is tested with.
+
+use std::collections::BTreeMap;
+
+use brain_model::placement::{Peers, ranked};
+use brain_model::{Identity, Now, Room, Rules};
+use prost::Message as _;
+use proto::internal::Heartbeat;
+use proto::lockstep::{self as ls, effect::Effect as Said, step::Input as Given};
+use proto::view::EnvelopeView;
+use proto::{NodeId, RoomKey};
+
+use super::codecs;
+use super::wire::{self, Place};
+
+/// Every machine that was made and not replaced since.
+#[derive(Default)]
+pub struct Machines {
+    rooms: BTreeMap<Place, Room>,
+    peers: BTreeMap<Place, Peers>,
+}
+
+impl Machines {
+    /// One step.
+    pub fn step(&mut self, step: ls::Step) -> ls::StepReply {
+        let place = Place { node: step.node, key: step.key.to_vec() };
+        let answer = match step.machine() {
+            ls::Machine::Room => self.room(place, step),
+            ls::Machine::Placement => self.placement(place, step),
+            ls::Machine::Codec => Ok(codec(step.input)),
+            ls::Machine::Unknown => Err("no such machine"),
+        };
+        answer.unwrap_or_else(|error| ls::StepReply { error: error.into(), ..ls::StepReply::default() })
+    }
+
+    fn room(&mut self, place: Place, mut step: ls::Step) -> Result<ls::StepReply, &'static str> {
+        if let Some(reset) = step.reset.take() {
+            self.rooms.insert(place.clone(), new_room(&reset).ok_or("not a core that a shell could make")?);
+        }
+        let room = self.rooms.get_mut(&place).ok_or("no such core: reset makes one")?;
+        let now = Now { wall_ms: step.wall_ms, mono_ms: step.mono_ms };
+        let effects = match step.input.take() {
+            Some(input) => room.step(now, wire::taken(input).ok_or("not a room's input")?),
+            None => Vec::new(),
+        };
+        Ok(wire::reply(effects, room, &step))
+    }
+
+    fn placement(&mut self, place: Place, step: ls::Step) -> Result<ls::StepReply, &'static str> {
+        if let Some(reset) = &step.reset {
+            self.peers.insert(place.clone(), Peers::new(reset.down_after_ms));
+        }
+        let peers = self.peers.get_mut(&place).ok_or("no such peers: reset makes them")?;
+        let said = match step.input {
+            None => None,
+            Some(Given::Heard(heard)) => Some(Said::Heard(beat(peers, &heard.beat, step.mono_ms))),
+            Some(Given::Rank(rank)) => Some(Said::Ranking(order(peers, &rank, step.mono_ms)?)),
+            Some(_) => return Err("not an input of placement"),
+        };
+        Ok(ls::StepReply { effects: said.map(wire::effect).into_iter().collect(), ..ls::StepReply::default() })
+    }
+}
+
+fn new_room(reset: &ls::Reset) -> Option<Room> {
+    let key = RoomKey::new(reset.tenant.parse().ok()?, reset.room.parse().ok()?);
+    let (me, rules) = (reset.identity.as_ref()?, reset.rules.as_ref()?);
+    let me = Identity { node: NodeId::parse(&me.node).ok()?, incarnation: me.incarnation, session: me.session };
+    let rules = Rules {
+        idle_ms: rules.idle_ms,
+        snapshot_entries: rules.snapshot_entries,
+        snapshot_bytes: rules.snapshot_bytes,
+        trim_age_ms: rules.trim_age_ms,
+    };
+    Some(Room::new(key, me, rules))
+}
+
+fn beat(peers: &mut Peers, bytes: &[u8], mono_ms: u64) -> ls::HeardBeat {
+    let beat = Heartbeat::decode(bytes);
+    ls::HeardBeat { brain: beat.is_ok_and(|beat| peers.heard(&beat, mono_ms)) }
+}
+
+fn order(peers: &Peers, rank: &ls::Rank, mono_ms: u64) -> Result<ls::Ranking, &'static str> {
+    let (Ok(tenant), Ok(room)) = (rank.tenant.parse(), rank.room.parse()) else { return Err("not a room") };
+    let order = ranked(&RoomKey::new(tenant, room), rank.last_writer, peers.living(mono_ms));
+    let living = |one: brain_model::placement::Living| ls::Living {
+        node: one.node.as_str().into(),
+        incarnation: one.incarnation,
+    };
+    Ok(ls::Ranking { living: order.into_iter().map(living).collect() })
+}
+
+fn codec(input: Option<Given>) -> ls::StepReply {
+    let said = match input {
+        Some(Given::Code(code)) => codecs::find(&code.name).map(|codec| Said::Coded(codec.coded(&code.body))),
+        Some(Given::Forward(forward)) => Some(Said::Forwarded(forwarded(&forward.body))),
+        _ => None,
+    };
+    match said {
+        Some(said) => ls::StepReply { effects: vec![wire::effect(said)], ..ls::StepReply::default() },
+        None => ls::StepReply { error: "not an input of the codec".into(), ..ls::StepReply::default() },
+    }
+}
+
+fn forwarded(body: &[u8]) -> ls::Forwarded {
+    let bytes = |slice: &[u8]| slice.to_vec().into();
+    match EnvelopeView::forwarded(body) {
+        Ok(view) => ls::Forwarded {
+            ok: true,
+            message_id: (!view.message_id.is_empty()).then(|| bytes(view.message_id)),
+            trace_id: view.trace_id.into(),
+            tenant_id: view.tenant_id.into(),
+            room_id: view.room_id.into(),
+            timestamp: view.timestamp,
+            ack_requested: view.ack_requested,
+            signature: bytes(view.signature),
+            payload_field: view.payload.field,
+            payload: bytes(view.payload.bytes),
+            sender: bytes(view.sender.unwrap_or_default()),
+            ..ls::Forwarded::default()
+        },
+        Err(error) => ls::Forwarded {
+            code: error.code.as_u16().into(),
+            detail: error.detail.into(),
+            message_id: error.message_id.map(|id| bytes(&id.0)),
+            ..ls::Forwarded::default()
+        },
+    }
+}
