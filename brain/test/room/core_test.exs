@@ -161,7 +161,7 @@ defmodule Brain.Room.CoreTest do
   end
 
   test "a generation that changes during the take-over is noticed" do
-    {world, a} = add(%RoomWorld{})
+    {world, a} = add(RoomWorld.new())
     world = input(world, a, {:open, slot(9000), true})
     world = until_append(world, a) |> call(a)
     [%{epoch: epoch}] = entries(world.streams)
@@ -372,7 +372,7 @@ defmodule Brain.Room.CoreTest do
   end
 
   test "an absent room is not made for a reader and a slow clock takes no room" do
-    {world, a} = add(%RoomWorld{})
+    {world, a} = add(RoomWorld.new())
     world = world |> input(a, {:open, slot(9000), false}) |> settle()
     assert {opened(world, a).code, owner(world, a).gone} == {5001, :absent}
     assert world.streams.log == []
@@ -387,7 +387,7 @@ defmodule Brain.Room.CoreTest do
     rules = %{Core.rules() | idle_ms: 500, trim_age_ms: 1000}
 
     {world, _} =
-      for round <- 0..3, reduce: {%RoomWorld{}, nil} do
+      for round <- 0..3, reduce: {RoomWorld.new(), nil} do
         {world, state} ->
           {world, a} = add(world, rules)
           world = open(world, a)

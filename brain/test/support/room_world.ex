@@ -27,7 +27,10 @@ defmodule Brain.RoomWorld do
     defstruct [:core, calls: [], acks: [], replies: [], notes: [], live: [], gone: nil]
   end
 
-  defstruct streams: %Streams{}, owners: %{}, now: {@start_ms, 1000}, draws: 0
+  defstruct streams: nil, owners: %{}, now: {@start_ms, 1000}, draws: 0
+
+  @doc "Nothing stored and nobody there."
+  def new, do: %__MODULE__{streams: %Streams{}}
 
   def start_ms, do: @start_ms
   def all_rights, do: @all_rights
@@ -244,7 +247,7 @@ defmodule Brain.RoomWorld do
 
   @doc "A world with one owner that serves the room."
   def served(rules \\ Core.rules()) do
-    {world, a} = add(%__MODULE__{}, rules)
+    {world, a} = add(new(), rules)
     {open(world, a), a}
   end
 

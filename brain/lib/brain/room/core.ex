@@ -84,12 +84,11 @@ defmodule Brain.Room.Core do
   @typedoc "What is worth telling: for the trace and the metrics."
   @type note ::
           {:owned, epoch :: non_neg_integer, term :: non_neg_integer, pos :: non_neg_integer}
-          | {:committed, epoch :: non_neg_integer, seq :: non_neg_integer, message_id :: nil | binary,
-             user :: binary, envelope :: binary}
+          | {:committed, epoch :: non_neg_integer, seq :: non_neg_integer, message_id :: nil | binary, user :: binary,
+             envelope :: binary}
           | {:head, epoch :: non_neg_integer, term :: non_neg_integer, pos :: non_neg_integer,
              events :: non_neg_integer}
-          | {:answered, user :: nil | binary, message_id :: binary, code :: non_neg_integer,
-             duplicate? :: boolean}
+          | {:answered, user :: nil | binary, message_id :: binary, code :: non_neg_integer, duplicate? :: boolean}
           | {:fenced, term :: non_neg_integer}
           | :unresolved
           | {:void, pos :: non_neg_integer}
@@ -97,8 +96,7 @@ defmodule Brain.Room.Core do
 
   @typedoc "What to do. The order within one step counts. `step_down` is the last effect of a room."
   @type effect ::
-          {:read, token, gen_id? :: boolean, snapshots? :: boolean,
-           log_from :: nil | non_neg_integer}
+          {:read, token, gen_id? :: boolean, snapshots? :: boolean, log_from :: nil | non_neg_integer}
           | {:write_gen, token, value :: non_neg_integer}
           | {:append, token, expect :: non_neg_integer, body :: binary}
           | {:write_snapshot, token, expect :: non_neg_integer, body :: binary}

@@ -37,8 +37,7 @@ defmodule Brain.Room.Core.Parts do
 
   @typedoc "A request that waits for its turn. `arrived`: how many entries had been sent by then."
   @type waiting ::
-          {:command, reply :: binary, Incoming.Command.t(), bytes :: non_neg_integer,
-           arrived :: non_neg_integer}
+          {:command, reply :: binary, Incoming.Command.t(), bytes :: non_neg_integer, arrived :: non_neg_integer}
           | {:get, reply :: binary}
           | {:sync, reply :: binary, Incoming.SyncAsk.t(), confirms :: non_neg_integer}
 
