@@ -16,11 +16,11 @@ defmodule Brain.MixProject do
   end
 
   def application do
-    [extra_applications: [:logger, :crypto, :ssl, :inets] ++ test_applications(Mix.env())]
+    [extra_applications: [:logger, :crypto, :public_key, :ssl, :inets, :jiffy] ++ test_applications(Mix.env())]
   end
 
-  # Packages of the system: erlang-proper, erlang-jiffy.
-  defp test_applications(:test), do: [:proper, :jiffy]
+  # Packages of the system: erlang-jiffy above, erlang-proper here.
+  defp test_applications(:test), do: [:proper]
   defp test_applications(_), do: []
 
   defp elixirc_paths(:test), do: ["lib", "test/support"]

@@ -66,7 +66,7 @@ defmodule Brain.Nats.Encoder do
   # `size`: of the token so far.
   defp tokens?(<<?., rest::binary>>, size, wild) when size > 0 and rest != "", do: tokens?(rest, 0, wild)
   defp tokens?(<<>>, size, _wild), do: size > 0
-  defp tokens?(<<?.,  _::binary>>, _size, _wild), do: false
+  defp tokens?(<<?., _::binary>>, _size, _wild), do: false
   defp tokens?(<<c, _::binary>>, _size, _wild) when c <= ?\s or c == 0x7F, do: false
   defp tokens?(<<?>>>, 0, wild), do: wild
   defp tokens?(<<?*>>, 0, wild), do: wild

@@ -29,8 +29,7 @@ defmodule Brain.Nats.Frames do
     <<block::binary-size(head), body::binary>> = payload
 
     with {:ok, status, headers} <- Headers.parse(block) do
-      {:ok,
-       %{subject: subject(own, subject), reply: copy(reply), headers: headers, status: status, body: keep(body)}}
+      {:ok, %{subject: subject(own, subject), reply: copy(reply), headers: headers, status: status, body: keep(body)}}
     end
   end
 
