@@ -10,11 +10,9 @@ defmodule Brain.Room.Dedupe do
   that judging and evicting cost the same however full the window is.
   """
 
-  @compile {:no_warn_undefined, [Brain.Envelope, Brain.Subject]}
-
+  alias Brain.Id
   alias Brain.Proto.Internal.{DedupeEntry, DedupeUser}
   alias Brain.Room.Saturating
-  alias Brain.Subject
 
   defmodule Seen do
     @moduledoc """
@@ -274,7 +272,7 @@ defmodule Brain.Room.Dedupe do
   def decode(users), do: Enum.reduce(users, %__MODULE__{}, &decode_user/2)
 
   defp decode_user(message, window) do
-    if Subject.user_id?(message.user) do
+    if Id.valid?(:user, message.user) do
       message.entries
       |> Enum.take(@user_entries_max)
       |> Enum.reduce(window, &decode_entry(&1, message.user, &2))

@@ -4,9 +4,9 @@ defmodule Brain.Room.Incoming do
   subject and the user from the `sender` that the Shield appended, and nothing else on trust.
   """
 
-  @compile {:no_warn_undefined, [Brain.Envelope, Brain.Subject]}
+  @compile {:no_warn_undefined, [Brain.Envelope]}
 
-  alias Brain.{Codec, Envelope, Subject}
+  alias Brain.{Codec, Envelope, Id}
   alias Brain.Proto.V1
 
   defmodule Caller do
@@ -104,7 +104,7 @@ defmodule Brain.Room.Incoming do
   end
 
   defp caller(sender) do
-    if Subject.user_id?(sender.user),
+    if Id.valid?(:user, sender.user),
       do: {:ok, %Caller{user: sender.user, rights: sender.rights}},
       else: {:refuse, :missing_field, "the sender has no user"}
   end

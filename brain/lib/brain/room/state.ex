@@ -6,13 +6,11 @@ defmodule Brain.Room.State do
   while nothing has.
   """
 
-  @compile {:no_warn_undefined, [Brain.Envelope, Brain.Subject]}
-
   alias Brain.Codec
+  alias Brain.Id
   alias Brain.Proto.Internal.{RoomState, Ttl}
   alias Brain.Proto.V1.{Envelope, Event, KeySet, Locked, Snapshot}
   alias Brain.Room.{Dedupe, Saturating}
-  alias Brain.Subject
 
   defmodule Slot do
     @moduledoc """
@@ -128,7 +126,7 @@ defmodule Brain.Room.State do
   def apply(state, envelope, event) do
     state = apply_body(state, event.body, event.at)
 
-    if byte_size(envelope.message_id) == 16 and Subject.user_id?(event.user) do
+    if byte_size(envelope.message_id) == 16 and Id.valid?(:user, event.user) do
       seen = %Dedupe.Seen{
         id: envelope.message_id,
         epoch: event.epoch,
