@@ -21,7 +21,7 @@ defmodule Brain.Codec do
   outlives it (`:binary.copy/1`).
   """
 
-  alias Brain.Codec.Wire
+  alias Brain.Codec.{Canonical, Wire}
 
   @typedoc "Why bytes are not the message."
   @type reason :: :cut_short | :varint | :tag | :wire_type | :utf8 | :group | :too_deep
@@ -36,5 +36,20 @@ defmodule Brain.Codec do
     {:ok, module.__decode__(bytes, Wire.depth_max())}
   catch
     {Wire, reason} -> {:error, reason}
+  end
+
+  @doc """
+  The canonical rule on one message and every known message within (`Brain.Codec.Canonical`). For messages without packed
+  fields, that is for all of package `arqon.v1`.
+
+      iex> Brain.Codec.canonical(Brain.Proto.V1.Head, <<16, 2, 8, 1>>)
+      {:error, %{code: :non_canonical_envelope, detail: "fields are not ascending", field: 1, at: 2}}
+  """
+  @spec canonical(module(), binary()) :: :ok | {:error, Canonical.fault()}
+  def canonical(module, bytes) when is_binary(bytes) do
+    _unknown = Canonical.check(module, bytes, byte_size(bytes), Canonical.unknown_max())
+    :ok
+  catch
+    {Canonical, fault} -> {:error, fault}
   end
 end

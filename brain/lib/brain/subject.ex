@@ -119,6 +119,10 @@ defmodule Brain.Subject do
 
   defp place({tenant, room}), do: "t.#{id(:tenant, tenant)}.r.#{id(:room, room)}"
 
+  @doc "True if the text is a user's id, which no subject of a room holds."
+  @spec user_id?(binary()) :: boolean()
+  def user_id?(text), do: Id.valid?(:user, text)
+
   defp id(kind, text) do
     case Id.parse(kind, text) do
       {:ok, id} -> id

@@ -41,6 +41,7 @@ defmodule Brain.Codec.Message do
       @spec __fields__() :: [Brain.Codec.Message.field()]
       def __fields__, do: unquote(Macro.escape(fields))
 
+      unquote(rows(fields, members))
       unquote(encoder(members))
       unquote(decoder(fields, members))
     end
@@ -76,6 +77,35 @@ defmodule Brain.Codec.Message do
   defp wire_type(_varint), do: 0
 
   defp variable(name), do: Macro.var(:"#{name}_", __MODULE__)
+
+  # === the canonical rule's view of the table: {kind, may repeat, bit of its oneof}
+
+  # The rule knows no packed fields, as in proto/build.rs; a message that has one has no rows.
+  defp rows(fields, members) do
+    unless Enum.any?(fields, fn {_, _, kind, shape} -> shape == :repeated and packable?(kind) end) do
+      oneofs = for {name, :oneof, _} <- members, do: name
+
+      clauses =
+        for {number, _, kind, shape} <- fields do
+          kind = if match?({:enum, _}, kind), do: :enum, else: kind
+
+          bit =
+            case shape do
+              {:oneof, name} -> 1 <<< Enum.find_index(oneofs, &(&1 == name))
+              _ -> 0
+            end
+
+          quote(do: def(__row__(unquote(number)), do: unquote(Macro.escape({kind, shape == :repeated, bit}))))
+        end
+
+      quote do
+        @doc false
+        @spec __row__(pos_integer()) :: Brain.Codec.Canonical.row() | nil
+        unquote_splicing(clauses)
+        def __row__(_number), do: nil
+      end
+    end
+  end
 
   # === the encoder: an iolist from its end, each member put before what follows it
 
