@@ -80,6 +80,12 @@ impl Connections {
         self.open.lock().expect("no code panics while it holds this lock").1.values().cloned().collect()
     }
 
+    /// Bytes that wait for all of them.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        let open = self.open.lock().expect("no code panics while it holds this lock");
+        open.1.values().map(|outbox| outbox.depth().0).sum()
+    }
+
     /// ERR to everybody.
     pub(crate) fn tell(&self, code: Code, text: &str) {
         let frame = Frame::Binary(proto::frame::err(code, text));

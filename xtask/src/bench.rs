@@ -14,6 +14,23 @@ struct Bench {
 /// To add one: a line here, and what it prints is what the page shows.
 const BENCHES: &[Bench] = &[
     Bench {
+        name: "allocations: of a routed message in the whole Shield, on no Spine and on NATS",
+        // One after the other: the lines of the table must not mix.
+        cargo: &[&[
+            "test",
+            "--release",
+            "--locked",
+            "--quiet",
+            "-p",
+            "shield",
+            "--test",
+            "allocations",
+            "--",
+            "--nocapture",
+            "--test-threads=1",
+        ]],
+    },
+    Bench {
         name: "spine: requests, publishes and appends beside bare async-nats",
         cargo: &[&["bench", "--locked", "-p", "spine", "--features", "nats,server", "--bench", "nats"]],
     },

@@ -119,8 +119,7 @@ pub(super) async fn listen<S: Spine, C: WallClock, I: Ids>(shared: Arc<Shared<S,
                     judge_brains(&shared, &mut brains);
                     open_suspects(&shared);
                     shared.meters.in_flight.set(i64::try_from(shared.replies.in_flight()).unwrap_or(i64::MAX));
-                    let queued = shared.connections.all().iter().map(|outbox| outbox.depth().0).sum::<usize>();
-                    shared.meters.queue_bytes.set(i64::try_from(queued).unwrap_or(i64::MAX));
+                    shared.meters.queue_bytes.set(i64::try_from(shared.connections.queued_bytes()).unwrap_or(i64::MAX));
                 }
                 delivery = beats.next() => match delivery {
                     Some(Delivery::Msg(message)) => {

@@ -102,24 +102,33 @@ impl World {
 
     /// Waits until `/readyz` says so.
     pub async fn until_ready(&self, ready: bool) {
-        tokio::time::timeout(LIMIT, async {
-            while self.http("/readyz").await.starts_with("HTTP/1.1 200") != ready {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await
-        .expect("ready in time");
+        until_ready(&self.net, ready).await;
     }
 
     pub async fn http(&self, path: &str) -> String {
-        let mut client = Raw::new(self.net.connect("http").await.unwrap());
-        client.bytes(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await;
-        client.rest().await
+        http(&self.net, path).await
     }
 
     pub async fn client(&self, user: &str) -> Raw<DuplexStream> {
         Raw::open(self.net.connect("ws").await.unwrap(), &token(&claims(user, now_ms() / 1000))).await
     }
+}
+
+pub async fn http(net: &MemNet, path: &str) -> String {
+    let mut client = Raw::new(net.connect("http").await.unwrap());
+    client.bytes(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await;
+    client.rest().await
+}
+
+/// Waits until `/readyz` says so.
+pub async fn until_ready(net: &MemNet, ready: bool) {
+    tokio::time::timeout(LIMIT, async {
+        while http(net, "/readyz").await.starts_with("HTTP/1.1 200") != ready {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("ready in time");
 }
 
 /// Asks in the text dialect until the answer is not `busy` or `unavailable`; events in between are skipped.
