@@ -4,8 +4,6 @@ defmodule Brain.Room.Incoming do
   subject and the user from the `sender` that the Shield appended, and nothing else on trust.
   """
 
-  @compile {:no_warn_undefined, [Brain.Envelope]}
-
   alias Brain.{Codec, Envelope, Id}
   alias Brain.Proto.V1
 

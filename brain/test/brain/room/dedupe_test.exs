@@ -57,6 +57,13 @@ defmodule Brain.Room.DedupeTest do
     assert {Dedupe.len(window), Dedupe.bytes(window), Dedupe.empty?(window)} == {0, 0, true}
   end
 
+  test "a clock at its end keeps its user" do
+    window = Dedupe.record(%Dedupe{}, user(1), seen(1, @i64_min))
+    assert Dedupe.len(Dedupe.sweep(window, 10_000_000)) == 1
+    window = window |> Dedupe.record(user(1), seen(2, 5)) |> Dedupe.sweep(6 + Dedupe.forget_ms())
+    assert Dedupe.empty?(window)
+  end
+
   test "a full window says busy and never outgrows its bound" do
     {window, full} = fill(%Dedupe{}, 1)
     assert full == :full
