@@ -11,7 +11,8 @@ defmodule Brain.MixProject do
       elixirc_options: [warnings_as_errors: true],
       erlc_options: [:warnings_as_errors, :debug_info],
       start_permanent: Mix.env() == :prod,
-      deps: []
+      deps: [],
+      releases: [brain: [include_executables_for: [:unix], applications: [runtime_tools: :permanent]]]
     ]
   end
 

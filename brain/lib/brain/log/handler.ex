@@ -1,0 +1,51 @@
+defmodule Brain.Log.Handler do
+  @moduledoc """
+  Makes `Brain.Log` the one handler of the VM's `:logger`, so that what `Logger` and OTP report has the same form and
+  goes the same way. Metadata is shown for a fixed list of keys; a report of OTP is cut to one line of bounded length.
+  """
+
+  alias Brain.Log
+
+  # What our own calls of Logger give along.
+  @shown [:node, :room, :epoch, :term, :pos, :why, :error, :stream, :subject, :code]
+  # The longest text of a message.
+  @chars_max 2000
+
+  @doc "Puts it in the place of every other handler. Call once, when the VM is this node's alone."
+  @spec install(Log.t()) :: :ok
+  def install(log) do
+    for id <- :logger.get_handler_ids(), do: :logger.remove_handler(id)
+    :ok = :logger.set_primary_config(:level, primary(log.level))
+    :ok = :logger.add_handler(:brain, __MODULE__, %{config: log})
+  end
+
+  @doc false
+  @spec log(:logger.log_event(), :logger.handler_config()) :: :ok
+  def log(event, %{config: log}) do
+    _ = Log.write(log, [line(log, event)])
+    :ok
+  end
+
+  @doc "An event of `:logger` as a line."
+  @spec line(Log.t(), :logger.log_event()) :: iodata
+  def line(log, %{level: level, meta: meta} = event) do
+    template = %{template: [:msg], single_line: true, chars_limit: @chars_max, depth: 20}
+    message = :logger_formatter.format(event, template) |> :unicode.characters_to_binary()
+    fields = for key <- @shown, value = meta[key], do: {key, shown(value)}
+    wall_ms = System.convert_time_unit(meta.time, :microsecond, :millisecond)
+    Log.line(log, level(level), wall_ms, message, fields)
+  end
+
+  defp shown(value) when is_binary(value) or is_integer(value) or is_atom(value), do: value
+  defp shown(value), do: inspect(value, limit: 20, printable_limit: 500)
+
+  defp level(level) when level in [:emergency, :alert, :critical, :error], do: :error
+  defp level(:warning), do: :warn
+  defp level(level) when level in [:notice, :info], do: :info
+  defp level(:debug), do: :debug
+
+  defp primary(:off), do: :none
+  defp primary(:warn), do: :warning
+  defp primary(:trace), do: :debug
+  defp primary(level), do: level
+end
