@@ -9,6 +9,7 @@ pub mod plan;
 pub mod real;
 pub mod scenario;
 pub mod seed;
+pub mod timeline;
 pub mod tokens;
 pub mod trace;
 pub mod verdict;

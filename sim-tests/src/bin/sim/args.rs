@@ -27,6 +27,9 @@ pub(crate) enum Command {
     Check {
         /// One JSON record a line
         trace: PathBuf,
+        /// Draw it: one self-contained page
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
         /// Print the judgement as JSON
         #[arg(long)]
         json: bool,
@@ -73,6 +76,9 @@ pub(crate) struct ReplayArgs {
     /// Write the trace here, one JSON record a line
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+    /// Draw the run: one self-contained page
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Plant this bug
     #[arg(long, value_name = "NAME")]
     pub(crate) mutant: Option<String>,

@@ -1,6 +1,7 @@
 //! `cargo sim`: exit status 0 all held, 1 an oracle failed (the replay command is printed), 2 bad use.
 
 mod args;
+mod draw;
 mod files;
 mod interpose;
 mod one;
@@ -38,7 +39,7 @@ fn act(command: Command) -> Result<bool, String> {
             say(&plan.to_toml());
             Ok(true)
         }
-        Command::Check { trace, json } => check(&trace, json),
+        Command::Check { trace, html, json } => check(&trace, html.as_deref(), json),
     }
 }
 
@@ -60,10 +61,14 @@ fn replay(args: &ReplayArgs) -> Result<bool, String> {
     one::plant(args.mutant.as_deref())?;
     let (scenario, seed) = (&args.one.scenario, args.one.seed);
     let begun = tokio::time::Instant::now();
-    let verdict = one::simulate(scenario, seed, args.trace.as_deref(), args.log.as_deref(), Pretence::default());
+    let drawn = draw::Trace::kept(args.trace.as_deref(), args.html.is_some())?;
+    let verdict = one::simulate(scenario, seed, drawn.path(), args.log.as_deref(), Pretence::default());
     let mut verdict = verdict?;
     verdict.wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     verdict.replay = sweep::replay(scenario, verdict.seed, args.mutant.as_deref());
+    if let (Some(html), Some(path)) = (&args.html, drawn.path()) {
+        draw::page(html, path, scenario, verdict.seed, &verdict.replay)?;
+    }
     say(&if args.json { sweep::json(&verdict) } else { verdict.text(&files::commit()) });
     if !args.json {
         for (oracle, checks) in &verdict.checks {
@@ -75,9 +80,12 @@ fn replay(args: &ReplayArgs) -> Result<bool, String> {
     Ok(verdict.ok)
 }
 
-fn check(path: &std::path::Path, json: bool) -> Result<bool, String> {
+fn check(path: &std::path::Path, html: Option<&std::path::Path>, json: bool) -> Result<bool, String> {
     let lines = trace::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let judgement = oracles::judge(&lines, &[]);
+    if let Some(html) = html {
+        draw::page(html, path, &path.display().to_string(), 0, &format!("cargo sim check {}", path.display()))?;
+    }
     if json {
         say(&serde_json::to_string(&judgement).map_err(|error| error.to_string())?);
         return Ok(judgement.held());
