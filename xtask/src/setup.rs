@@ -22,6 +22,8 @@ const BINARIES: &[Tool] = &[
 const WEBSOCKETS: &str = "17.4";
 const NATS_PY: &str = "2.16.0";
 const WSCAT: &str = "6.1.0";
+/// Drives Debian's Chromium in the test of the simulator's page.
+const PLAYWRIGHT: &str = "1.65.1";
 
 /// `.local` of the workspace.
 pub(crate) fn local() -> PathBuf {
@@ -44,11 +46,14 @@ pub(crate) fn setup() -> Done {
         println!("setup: installing {} into .local (pinned by hash)", missing.join(", "));
         python_tools(&venv)?;
     }
-    if wscat_version().as_deref() == Some(WSCAT) {
-        println!("setup: wscat is there");
+    if npm_is_right() {
+        println!("setup: wscat and playwright-core are there");
     } else {
-        println!("setup: installing wscat {WSCAT} into .local (pinned by hash)");
-        wscat()?;
+        println!("setup: installing wscat {WSCAT} and playwright-core {PLAYWRIGHT} into .local (pinned by hash)");
+        npm_tools()?;
+    }
+    if !works("chromium", &["--version"]) {
+        debian(&["chromium"])?;
     }
     Ok(())
 }
@@ -112,14 +117,18 @@ fn npm_folder() -> PathBuf {
     local().join("npm")
 }
 
-fn wscat_version() -> Option<String> {
-    let manifest = fs::read_to_string(npm_folder().join("node_modules/wscat/package.json")).ok()?;
-    let manifest: serde_json::Value = serde_json::from_str(&manifest).ok()?;
-    let runs = works(npm_folder().join("node_modules/.bin/wscat"), &["--version"]);
-    manifest["version"].as_str().filter(|_| runs).map(str::to_owned)
+fn npm_is_right() -> bool {
+    let version = |package: &str| {
+        let manifest = npm_folder().join("node_modules").join(package).join("package.json");
+        let manifest: serde_json::Value = serde_json::from_str(&fs::read_to_string(manifest).ok()?).ok()?;
+        manifest["version"].as_str().map(str::to_owned)
+    };
+    version("wscat").as_deref() == Some(WSCAT)
+        && version("playwright-core").as_deref() == Some(PLAYWRIGHT)
+        && works(npm_folder().join("node_modules/.bin/wscat"), &["--version"])
 }
 
-fn wscat() -> Done {
+fn npm_tools() -> Done {
     if !works("npm", &["--version"]) {
         debian(&["npm"])?;
     }
@@ -136,9 +145,10 @@ fn wscat() -> Done {
         "--no-fund",
         "--loglevel=error",
     ]))?;
-    match wscat_version().as_deref() {
-        Some(WSCAT) => Ok(()),
-        other => Err(format!("wscat is {other:?}, not {WSCAT}")),
+    if npm_is_right() {
+        Ok(())
+    } else {
+        Err(format!("wscat {WSCAT} and playwright-core {PLAYWRIGHT} are not what was installed"))
     }
 }
 
@@ -174,7 +184,9 @@ mod tests {
         ] {
             assert!(pinned.contains(&format!("\n{package}=={version} \\\n")), "{package} {version}");
         }
-        assert!(read("xtask/tools/package.json").contains(&format!("\"wscat\": \"{WSCAT}\"")));
+        for (package, version) in [("wscat", WSCAT), ("playwright-core", PLAYWRIGHT)] {
+            assert!(read("xtask/tools/package.json").contains(&format!("\"{package}\": \"{version}\"")), "{package}");
+        }
         let server = BINARIES[0].says.trim_start_matches("nats-server: v");
         assert!(
             read("spine/src/server.rs").contains(&format!("PINNED: &str = \"{server}\"")),
