@@ -139,6 +139,30 @@ defmodule Brain.Room.CoreTest do
     assert [%{code: 0}] = acks(world, a)
   end
 
+  test "after a reconnect nothing is written or said before a confirmation" do
+    {world, a} = served()
+    world = world |> input(a, :reconnected) |> send_to(a, 1, command("ann", 1, say("hi")))
+    assert [{:read, _, true, false, _}] = owner(world, a).calls
+    world = settle(world)
+    command = %V1.Command{ephemeral: true, op: say("typing")}
+    world = input(world, a, :reconnected)
+    world = send_to(world, a, 1, command_at("ann", all_rights(), 2, start_ms(), command))
+    assert {owner(world, a).live, length(acks(world, a))} == {[], 1}
+    assert {_, %{code: 0}} = ask(world, a, command("ann", 3, say("on")))
+  end
+
+  test "a head of another chain in the own place is no confirmation" do
+    {world, a} = served()
+    {world, _} = ask(world, a, command("ann", 1, say("lost")))
+    # The position is handed out again, to the next owner's first entry.
+    {world, b} = add(%{world | streams: lose_tail(world.streams, 1)})
+    world = open(world, b)
+    assert head(world.streams) == Core.committed(owner(world, a).core).tail.pos
+    world = world |> input(a, :reconnected) |> send_to(a, 1, command("ann", 2, say("stale"))) |> settle()
+    assert owner(world, a).gone == :fenced
+    assert [%{seq: 1}] = acks(world, a)
+  end
+
   test "an owner that was overtaken while idle learns it from the log" do
     {world, a} = served()
     {world, b} = add(world)
@@ -326,6 +350,15 @@ defmodule Brain.Room.CoreTest do
     {_, event} = List.last(events(world.streams))
     assert {:unlocked, %{expired: true}} = event.body
     assert State.lock(Core.committed(owner(world, a).core).state) == nil
+  end
+
+  test "a take-over begins every ttl anew" do
+    {world, a} = served()
+    {world, _} = ask(world, a, command("ann", 1, {:set, %V1.Set{key: "k", ttl_ms: 500}}))
+    {world, b} = world |> RoomWorld.run(400) |> add()
+    world = world |> open(b) |> RoomWorld.run(400)
+    assert [_] = events(world.streams)
+    assert [_, _] = world |> RoomWorld.run(200) |> Map.get(:streams) |> events()
   end
 
   test "an ephemeral say is heard and not stored" do
