@@ -146,6 +146,12 @@ defmodule Brain.Codec.Wire do
     <<1::1, value::7, 1::1, value >>> 7::7, 0::1, value >>> 14::7>>
   end
 
+  # Six bytes: every clock of our days, hence every epoch.
+  def put_varint(value) when value >= 0x8_0000_0000 and value < 0x400_0000_0000 do
+    <<1::1, value::7, 1::1, value >>> 7::7, 1::1, value >>> 14::7, 1::1, value >>> 21::7, 1::1, value >>> 28::7, 0::1,
+      value >>> 35::7>>
+  end
+
   def put_varint(value) when value >= 0 and value <= @u64_max, do: put_varint(value, <<>>)
 
   defp put_varint(value, bytes) when value < 0x80, do: <<bytes::binary, value>>
