@@ -17,7 +17,10 @@ defmodule Brain.MixProject do
   end
 
   def application do
-    [extra_applications: [:logger, :crypto, :public_key, :ssl, :inets, :jiffy] ++ test_applications(Mix.env())]
+    [
+      mod: {Brain.Application, []},
+      extra_applications: [:logger, :crypto, :public_key, :ssl, :inets, :jiffy] ++ test_applications(Mix.env())
+    ]
   end
 
   # Packages of the system: erlang-jiffy above, erlang-proper here.

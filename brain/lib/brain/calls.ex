@@ -1,0 +1,128 @@
+defmodule Brain.Calls do
+  @moduledoc """
+  The core's effects as Spine calls, each of which ends: the Spine has its own deadlines.
+
+  `append/5`, which is on the way of every command, comes back as a message. The others are rare and wait; the room runs
+  each in a task.
+  """
+
+  require Logger
+
+  alias Brain.{Context, Spine, Subject}
+  alias Brain.Room.Core
+  alias Brain.Spine.StreamSpec
+
+  # The most log entries of one read: the leader is asked for one at a time, and all of them share one deadline, so that
+  # more would never be read over a slow link.
+  @read_max 32
+  # JetStream: there is no such stream.
+  @stream_not_found 10059
+
+  @enforce_keys [:input, :output, :log, :snapshot, :generation, :generation_spec]
+  defstruct @enforce_keys
+
+  @typedoc "A room's subjects, made once."
+  @type t :: %__MODULE__{
+          input: binary,
+          output: binary,
+          log: binary,
+          snapshot: binary,
+          generation: binary,
+          generation_spec: StreamSpec.t()
+        }
+
+  @doc "The subjects of a room."
+  @spec subjects({binary, binary}, map) :: t
+  def subjects({tenant, room} = key, %{logs: logs, replicas: replicas}) do
+    index = Subject.stream_index(Subject.partition(tenant, room), logs)
+
+    %__MODULE__{
+      input: Subject.input(key),
+      output: Subject.output(key),
+      log: Subject.log(key),
+      snapshot: Subject.snapshot(key),
+      generation: Subject.generation(index),
+      generation_spec: StreamSpec.generation(index, replicas)
+    }
+  end
+
+  @doc "Begins an append to the room's log; its outcome comes to the caller as `{:spine, tag, outcome}`."
+  @spec append(Context.t(), t, non_neg_integer, binary, term) :: :ok
+  def append(context, subjects, expect, body, tag) do
+    Spine.append_async(context.spine, subjects.log, expect, body, tag)
+  end
+
+  @doc "Performs one of the other calls; returns what the core is to be told."
+  @spec perform(Context.t(), t, Core.effect()) :: Core.input() | :nothing
+  def perform(context, subjects, {:read, token, gen_id?, snapshots?, log_from}) do
+    # In case a generation must be written.
+    draw = context.random.()
+
+    case read(context.spine, subjects, gen_id?, snapshots?, log_from) do
+      {:ok, found} ->
+        {:read, token, draw, found}
+
+      {:error, error} ->
+        Logger.debug("read failed", subject: subjects.log, error: Spine.explain(error))
+        {:read, token, draw, nil}
+    end
+  end
+
+  def perform(context, subjects, {:write_gen, token, value}) do
+    # Refused: most likely the stream went with the memory of a restarted broker.
+    with :refused <- Spine.append(context.spine, subjects.generation, 0, <<value::little-64>>) do
+      Spine.ensure(context.spine, subjects.generation_spec)
+    end
+
+    {:gen_written, token}
+  end
+
+  def perform(context, subjects, {:write_snapshot, token, expect, body}) do
+    {:snapshot_written, token, Spine.append(context.spine, subjects.snapshot, expect, body)}
+  end
+
+  def perform(context, subjects, {:trim, keep}) do
+    with {:error, error} <- Spine.purge_below(context.spine, subjects.log, keep) do
+      Logger.debug("trim failed; the next snapshot tries again", subject: subjects.log, error: Spine.explain(error))
+    end
+
+    :nothing
+  end
+
+  # Generation, snapshots, log: in this order, each only if it was asked for.
+  defp read(spine, subjects, gen_id?, snapshots?, log_from) do
+    with {:ok, gen_id} <- generation(spine, subjects, gen_id?),
+         {:ok, snapshots} <- messages(spine, subjects.snapshot, snapshots? && 1, 2),
+         {:ok, log} <- messages(spine, subjects.log, log_from, @read_max) do
+      {:ok, %{gen_id: gen_id, snapshots: snapshots.entries, log: log.entries, more: log.more}}
+    end
+  end
+
+  defp generation(_spine, _subjects, false), do: {:ok, nil}
+
+  defp generation(spine, subjects, true) do
+    case Spine.last(spine, subjects.generation, :leader) do
+      {:ok, %{body: <<gen_id::little-64>>}} ->
+        {:ok, gen_id}
+
+      {:ok, _} ->
+        {:ok, nil}
+
+      # Gone with the memory of a restarted broker: made again, so that a generation can be written.
+      {:error, error} when error == :no_stream or (elem(error, 0) == :refused and elem(error, 1) == @stream_not_found) ->
+        _ = Spine.ensure(spine, subjects.generation_spec)
+        {:ok, nil}
+
+      {:error, error} ->
+        {:error, error}
+    end
+  end
+
+  defp messages(_spine, _subject, from, _max) when from in [nil, false], do: {:ok, %{entries: [], more: false}}
+
+  defp messages(spine, subject, from, max) do
+    with {:ok, batch} <- Spine.read(spine, subject, max(from, 1), max, :leader) do
+      {:ok, %{batch | entries: Enum.map(batch.entries, &{&1.seq, &1.body})}}
+    end
+  end
+end

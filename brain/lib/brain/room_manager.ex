@@ -1,0 +1,38 @@
+defmodule Brain.RoomManager do
+  @moduledoc """
+  The rooms of a node: one process each, which none restarts. A room whose process died is opened by the next command
+  for it, from the log; a restart without anybody asking could only fight the owner that took the room meanwhile.
+  """
+
+  use DynamicSupervisor
+
+  alias Brain.{Context, Room}
+
+  # The most rooms of one node, each at least 20 KiB, at most some MiB. Beyond, an open is answered `unavailable`, and the
+  # Shield asks again until another node, or this one, has room.
+  @rooms_max 65_536
+
+  @doc "Starts it under the name `:rooms` of the node's bus."
+  @spec start_link(Context.t()) :: Supervisor.on_start()
+  def start_link(context), do: DynamicSupervisor.start_link(__MODULE__, [], name: Context.via(context, :rooms))
+
+  @doc "Starts a room's process. `:max_children`: the node is full."
+  @spec start_room(Context.t(), {binary, binary}, pid) :: {:ok, pid} | {:error, term}
+  def start_room(context, key, mesh) do
+    case DynamicSupervisor.start_child(Context.via(context, :rooms), {Room, {context, key, mesh}}) do
+      {:ok, pid} -> {:ok, pid}
+      {:error, {:already_started, pid}} -> {:ok, pid}
+      other -> {:error, other}
+    end
+  catch
+    # It is being restarted: the next command finds it.
+    :exit, reason -> {:error, reason}
+  end
+
+  @doc "The process of a room here, if there is one."
+  @spec whereis(Context.t(), {binary, binary}) :: nil | pid
+  def whereis(context, key), do: GenServer.whereis(Context.via(context, {:room, key}))
+
+  @impl true
+  def init([]), do: DynamicSupervisor.init(strategy: :one_for_one, max_children: @rooms_max)
+end
