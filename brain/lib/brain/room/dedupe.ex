@@ -311,5 +311,10 @@ defmodule Brain.Room.Dedupe do
   # What protobuf takes for it; a negative number is written as its 64-bit complement.
   defp varint_len(n) when n < 0, do: 10
   defp varint_len(n) when n < 0x80, do: 1
-  defp varint_len(n), do: 1 + varint_len(Bitwise.bsr(n, 7))
+  defp varint_len(n) when n < 0x4000, do: 2
+  defp varint_len(n) when n < 0x20_0000, do: 3
+  defp varint_len(n) when n < 0x1000_0000, do: 4
+  defp varint_len(n) when n < 0x8_0000_0000, do: 5
+  defp varint_len(n) when n < 0x400_0000_0000, do: 6
+  defp varint_len(n), do: 6 + varint_len(Bitwise.bsr(n, 42))
 end

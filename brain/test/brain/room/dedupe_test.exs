@@ -2,7 +2,7 @@ defmodule Brain.Room.DedupeTest do
   use ExUnit.Case, async: true
 
   import Brain.Prop
-  import :proper_types, only: [integer: 2, list: 1]
+  import :proper_types, only: [integer: 2, list: 1, oneof: 1]
 
   alias Brain.Codec
   alias Brain.Proto.Internal.{DedupeEntry, DedupeUser, RoomState}
@@ -95,6 +95,51 @@ defmodule Brain.Room.DedupeTest do
     end
   end
 
+  test "a nearly full window stays within its bounds, whatever comes next" do
+    {full, :full} = fill(%Dedupe{}, 1)
+    now = 1_760_000_000_000
+    name = oneof([user(1), user(900), String.duplicate("u", 128), "x", integer(1, 400)])
+
+    check(
+      list({name, integer(0, 9_000_000), integer(0, 200_000)}),
+      fn commands ->
+        Enum.reduce(commands, {full, now}, fn {name, n, ms}, {window, at} ->
+          name = if is_integer(name), do: "new-#{name}", else: name
+          window = Dedupe.sweep(window, at)
+          timestamp = at + rem(ms, 30_000)
+          new = Dedupe.judge(window, name, id(n), timestamp, at) == :new
+          window = if new, do: Dedupe.record(window, name, seen(n, timestamp)), else: window
+          assert Dedupe.bytes(window) <= Dedupe.room_bytes_max()
+          assert Dedupe.len(window) <= Dedupe.room_entries_max()
+          {window, at + div(ms, 20)}
+        end)
+      end,
+      size: 200
+    )
+  end
+
+  test "an entry costs what its numbers take, and more than it takes encoded" do
+    for bits <- 1..64, n <- [Bitwise.bsl(1, bits) - 1, Bitwise.bsl(1, bits - 1)] do
+      len = byte_size(IO.iodata_to_binary([Codec.Wire.put_varint(n)]))
+      window = Dedupe.record(%Dedupe{}, "ann", %Seen{id: id(1), epoch: n, seq: n, timestamp: -1})
+      assert Dedupe.bytes(window) == 18 + 3 + 23 + 2 * len + 10
+      assert byte_size(encoded(window)) <= Dedupe.bytes(window)
+    end
+  end
+
+  test "users are told in their order, whatever theirs was" do
+    commands = for n <- 1..200, do: {user(rem(n, 70)), seen(n, n)}
+
+    window = fn commands ->
+      Enum.reduce(commands, %Dedupe{}, fn {name, seen}, it -> Dedupe.record(it, name, seen) end)
+    end
+
+    {even, odd} = Enum.split_with(commands, fn {name, _} -> :erlang.phash2(name, 2) == 0 end)
+    assert encoded(window.(odd ++ even)) == encoded(window.(commands))
+    names = for user <- Dedupe.encode(window.(commands)), do: user.user
+    assert names == Enum.sort(names)
+  end
+
   test "what no writer of ours could have written is left out" do
     entry = %DedupeEntry{message_id: id(1), seq: 1, timestamp: 5, epoch: 9}
 
@@ -177,7 +222,7 @@ defmodule Brain.Room.DedupeTest do
   end
 
   defp step do
-    :proper_types.oneof([
+    oneof([
       {:record, integer(0, 3), integer(0, 89), integer(9_900, 10_200)},
       {:record, 1, integer(0, 89), integer(9_900, 10_200)},
       {:sweep, integer(9_900, 10_100)}
