@@ -126,12 +126,12 @@ defmodule Brain.Nats.Connection do
 
     case result do
       {:ok, line} -> {:noreply, greet(state, line)}
-      {:error, reason} -> {:noreply, retry(%{state | phase: :idle}, reason)}
+      {:error, reason} -> {:noreply, retry(%{state | phase: :idle}, reason, state.failures + 1)}
     end
   end
 
   def handle_info({:EXIT, pid, reason}, %{dialer: pid} = state) do
-    {:noreply, retry(%{state | dialer: nil, phase: :idle}, reason)}
+    {:noreply, retry(%{state | dialer: nil, phase: :idle}, reason, state.failures + 1)}
   end
 
   def handle_info({:EXIT, pid, reason}, %{writer: pid} = state), do: {:noreply, lost(%{state | writer: nil}, reason)}
@@ -171,14 +171,15 @@ defmodule Brain.Nats.Connection do
     %{state | phase: :dialing, dialer: Dialer.start_link(host, state.options, limit)}
   end
 
-  defp retry(state, reason) do
+  # Each failure goes on to the next host; the loss of a connection that was up begins with the first again.
+  defp retry(state, reason, failures) do
     # Said once a reason: a broker that is away for an hour is one line.
     level = if state.failed == reason, do: :debug, else: :warning
     Logger.log(level, "no connection #{inspect(state.options.name)} to NATS: #{inspect(reason)}; trying again")
-    round = div(state.failures, length(state.options.hosts)) + 1
+    round = div(max(failures - 1, 0), length(state.options.hosts)) + 1
     part = state.options.jitter.()
     Process.send_after(self(), :dial, Backoff.delay_ms(round, state.options.reconnect_max_ms, part))
-    %{state | phase: :idle, failures: state.failures + 1, failed: reason}
+    %{state | phase: :idle, failures: failures, failed: reason}
   end
 
   # Every subscription before anything else, then the PING whose PONG says that the broker has them.
@@ -231,7 +232,8 @@ defmodule Brain.Nats.Connection do
 
   defp lost(state, reason) do
     Socket.abort(state.socket)
-    state |> Map.put(:socket, nil) |> hang_up() |> retry(reason)
+    failures = if state.phase == :up, do: 0, else: state.failures + 1
+    state |> Map.put(:socket, nil) |> hang_up() |> retry(reason, failures)
   end
 
   # The socket is closed or closing. Writes that wait are lost, requests in flight say so at once.
