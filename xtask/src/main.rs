@@ -1,6 +1,7 @@
 //! The manual of this repository as commands: what a person runs and what CI runs are the same recipes.
 
 mod bench;
+mod elixir;
 mod generate;
 #[cfg(test)]
 mod ops;
@@ -23,7 +24,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Installs what the tests need into .local: nats-server, foreign WebSocket clients, cargo-fuzz. Skips what is there.
+    /// Installs what the tests need, skips what is there: into .local nats-server, foreign WebSocket clients, cargo-fuzz;
+    /// from Debian Elixir. Builds the Brain's release.
     Setup,
     /// Runs every test, doc test and simulation that CI runs, after installing what they need.
     Test {

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crate::elixir;
 use crate::run::{Done, Stages, cargo_with, output, program, root, run, works};
 use crate::setup::{local, setup};
 use crate::sim::{FEATURES, binary};
@@ -25,6 +26,7 @@ pub(crate) fn ci() -> Done {
     stages.stage("tidy", tidy)?;
     tests(&mut stages)?;
     stages.stage("clippy", clippy)?;
+    stages.stage("dialyzer", elixir::dialyzer)?;
     stages.stage("madsim world", madsim)?;
     stages.stage("fuzz", || fuzz(FUZZ_S))?;
     stages.stage("docs", docs)?;
@@ -44,6 +46,7 @@ pub(crate) fn test() -> Done {
 
 fn tests(stages: &mut Stages) -> Done {
     stages.stage("build", || run(cargo_with(["build", "--all-targets"]).args(FEATURES)))?;
+    stages.stage("Brain", || elixir::test(&[]))?;
     // First of all simulations: a run that cannot be repeated proves nothing.
     stages.stage("sim meta", || sim(&["meta"]))?;
     stages.stage("tests", || run(cargo_with(["test"]).args(FEATURES)))?;
@@ -77,7 +80,8 @@ pub(crate) fn nightly(seeds: u64, fuzz_s: u64) -> Done {
 }
 
 fn fmt() -> Done {
-    run(&mut cargo_with(["fmt", "--all", "--check"]))
+    run(&mut cargo_with(["fmt", "--all", "--check"]))?;
+    elixir::formatted()
 }
 
 fn clippy() -> Done {

@@ -66,11 +66,18 @@ pub(crate) fn works(path: impl AsRef<OsStr>, args: &[&str]) -> bool {
     output(program(path).args(args)).is_ok()
 }
 
+/// As a person would type it at the root.
 fn shown(command: &Command) -> String {
+    let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let set = set.map(|(name, value)| format!("{}={}", name.to_string_lossy(), quoted(&value.to_string_lossy())));
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let words: Vec<_> = words.map(|word| quoted(&word.to_string_lossy())).collect();
-    let root = format!("{}/", root().display());
-    words.join(" ").replace(&root, "")
+    let words = words.map(|word| quoted(&word.to_string_lossy()));
+    let line = set.chain(words).collect::<Vec<_>>().join(" ");
+    let line = match command.get_current_dir().filter(|folder| *folder != root()) {
+        Some(folder) => format!("cd {} && {line}", quoted(&folder.to_string_lossy())),
+        None => line,
+    };
+    line.replace(&format!("{}/", root().display()), "")
 }
 
 fn quoted(word: &str) -> String {
@@ -177,6 +184,8 @@ mod tests {
     fn a_failure_names_the_command_to_repeat() {
         let error = run(program("sh").args(["-c", "exit 3"])).expect_err("it fails");
         assert_eq!(error, "`sh -c 'exit 3'` failed (exit status: 3)");
+        let error = run(program("false").current_dir(root().join("proto")).env("A", "b c")).expect_err("it fails");
+        assert_eq!(error, "`cd proto && A='b c' false` failed (exit status: 1)");
         let error = output(program("sh").args(["-c", "echo no >&2; exit 1"])).expect_err("it fails");
         assert!(error.ends_with("failed (exit status: 1):\nno"), "{error}");
         assert!(run(&mut program("no-such-program")).expect_err("absent").contains("cannot be run"));

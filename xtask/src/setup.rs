@@ -1,9 +1,11 @@
-//! `cargo xtask setup`: what the tests need beside Rust, pinned by hash, in `.local` of the workspace. Runs as often as one
-//! likes: what is there and right is left alone, and everything that is done is said.
+//! `cargo xtask setup`: what the tests need beside Rust: pinned by hash in `.local` of the workspace, Elixir from Debian, and
+//! the Brain's release. Runs as often as one likes: what is there and right is left alone, and everything that is done is
+//! said.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::elixir;
 use crate::run::{Done, output, program, root, run, works};
 
 /// A tool of the Python package index: how its version is asked, and what the answer must be.
@@ -55,7 +57,8 @@ pub(crate) fn setup() -> Done {
     if !works("chromium", &["--version"]) {
         debian(&["chromium"])?;
     }
-    Ok(())
+    elixir::installed()?;
+    elixir::release()
 }
 
 fn is_right(tool: &Tool) -> bool {
@@ -153,7 +156,7 @@ fn npm_tools() -> Done {
 }
 
 /// Installs Debian packages, or says which a person must install.
-fn debian(packages: &[&str]) -> Done {
+pub(crate) fn debian(packages: &[&str]) -> Done {
     let wanted = packages.join(" ");
     let root = output(program("id").arg("-u")).is_ok_and(|id| id == "0");
     if !root || !works("apt-get", &["--version"]) {
