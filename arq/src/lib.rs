@@ -6,4 +6,5 @@ pub mod client;
 pub mod dev;
 pub mod failure;
 pub mod inspect;
+pub mod release;
 pub mod token;

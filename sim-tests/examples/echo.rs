@@ -1,5 +1,6 @@
 //! Measures the way of a message, PUB to event back at its sender, through real processes (Shield, nats-server, Brain shell),
-//! beside a bare NATS request and reply at the same rate in the same run.
+//! beside a bare NATS request and reply at the same rate in the same run. With the argument `elixir`, through the Elixir
+//! Brain.
 //!
 //! Open loop: operations start by the clock, whether earlier ones have come back or not, and a latency counts from the
 //! moment at which the operation was due (so a stall counts against everything that it delayed). Only what the timer of
@@ -14,7 +15,7 @@ use std::time::Duration;
 use arq::client::{Client, ClientEvent, Core, CoreOptions, SubOptions, Target, say};
 use hdrhistogram::Histogram;
 use proto::{MessageId, RoomId};
-use sim_tests::real::Stack;
+use sim_tests::real::{BrainKind, Stack, StackOptions};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use voltron_core::{Net as _, OsIds, SystemClock, TcpNet, WallClock as _};
 
@@ -239,9 +240,15 @@ fn commit() -> String {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let stack = Stack::start(&root, "[limits]\npub_per_s = 100000\npub_burst = 100000").await?;
+    let brain = match std::env::args().nth(1).as_deref() {
+        None => BrainKind::Shell,
+        Some("elixir") => BrainKind::Elixir,
+        Some(other) => return Err(format!("no such Brain: {other}").into()),
+    };
+    let sections = "[limits]\npub_per_s = 100000\npub_burst = 100000";
+    let stack = Stack::start(&root, StackOptions { sections, ..StackOptions::new(brain) }).await?;
     println!(
-        "{}, commit {}, {CONNECTIONS} connections, {PAYLOAD} B of data, {} s a row\n",
+        "{}, commit {}, Brain: {brain:?}, {CONNECTIONS} connections, {PAYLOAD} B of data, {} s a row\n",
         machine(),
         commit(),
         MEASURED.as_secs()

@@ -1,25 +1,35 @@
-//! Real processes: nats-server, `brain-shell` and `shield`, with production's users and permissions, on 127.0.0.1. For the
-//! test that kills them and for the benchmark.
+//! Real processes: nats-server, one Brain or two (the Rust shell or the Elixir release) and a Shield, with production's users
+//! and permissions, on 127.0.0.1. For the tests that kill and stop them and for the benchmark.
 
+mod part;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use proto::NodeId;
+use arq::release::{Release, ReleaseError};
 use spine::server::{NatsServer, ServerError, ServerOptions};
 use spine::{NatsSpine, SpineOptions, UserSpec};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep, timeout};
+use voltron_core::config::{Config, ConfigError};
 
 use crate::tokens;
+use part::Process;
+pub use part::{BrainKind, Part};
 
 /// Password of every NATS user of these tests.
 const PASSWORD: &str = "for-tests-only";
 /// The longest that the Shield may take until it accepts connections.
 const READY_LIMIT: Duration = Duration::from_secs(30);
+/// The longest that a Brain may take to tell its metrics; a stopped one never does.
+const SCRAPE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why there is no stack.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +53,15 @@ pub enum StackError {
         /// What the system said.
         source: io::Error,
     },
+    /// The Elixir Brain cannot be started.
+    #[error("{0}: run `cargo xtask setup`, which builds it")]
+    Release(#[from] ReleaseError),
+    /// This file's own fault.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is nothing to kill or to stop.
+    #[error("{0} is not running")]
+    NotRunning(Part),
     /// The Shield accepts no connection.
     #[error("the Shield does not accept connections after {} s", READY_LIMIT.as_secs())]
     NotReady,
@@ -52,70 +71,83 @@ fn failed(what: &'static str) -> impl FnOnce(io::Error) -> StackError {
     move |source| StackError::Io { what, source }
 }
 
-/// Which of our processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The Brain.
-    Shell,
-    /// The Shield.
-    Shield,
+/// What to start.
+#[derive(Clone, Copy, Debug)]
+pub struct StackOptions<'a> {
+    /// Which Brain.
+    pub brain: BrainKind,
+    /// How many Brains.
+    pub brains: u8,
+    /// Keys of `[brain]` beside users, passwords and port.
+    pub brain_keys: &'a str,
+    /// Whole sections of `arqon.toml`, other than server, http, nats, policy, auth, brain and log.
+    pub sections: &'a str,
 }
 
-impl Part {
-    const fn binary(self) -> &'static str {
-        match self {
-            Self::Shell => "brain-shell",
-            Self::Shield => "shield",
-        }
-    }
-
-    const fn node(self) -> &'static str {
-        match self {
-            Self::Shell => "brain-1",
-            Self::Shield => "shield-1",
-        }
+impl StackOptions<'_> {
+    /// One Brain of this kind; everything else as by default.
+    pub const fn new(brain: BrainKind) -> Self {
+        Self { brain, brains: 1, brain_keys: "", sections: "" }
     }
 }
 
-/// One of each, running. Everything is killed when this is dropped.
+/// Everything, running. Killed when this is dropped.
 #[derive(Debug)]
 pub struct Stack {
     /// The broker; kill and restart it as you like.
     pub nats: NatsServer,
     folder: TempDir,
-    binaries: PathBuf,
-    shield_port: u16,
-    shell: Option<Child>,
-    shield: Option<Child>,
+    programs: Programs,
+    /// Where each listens: the Shield for clients, a Brain for who scrapes it.
+    ports: BTreeMap<Part, u16>,
+    running: BTreeMap<Part, Process>,
+}
+
+/// What is started.
+#[derive(Debug)]
+struct Programs {
+    shield: PathBuf,
+    brain: BrainProgram,
+}
+
+#[derive(Debug)]
+enum BrainProgram {
+    Shell(PathBuf),
+    Elixir(Release),
 }
 
 impl Stack {
-    /// Starts all three. `root` is the workspace, in whose `.local/bin` nats-server lies; `extra` is added to `arqon.toml`
-    /// (whole sections other than server, http, nats, policy, auth, brain).
-    pub async fn start(root: &Path, extra: &str) -> Result<Self, StackError> {
-        let binaries = binaries()?;
+    /// Starts all of them. `root` is the workspace, in whose `.local/bin` nats-server lies.
+    pub async fn start(root: &Path, options: StackOptions<'_>) -> Result<Self, StackError> {
+        let programs = Programs::find(root, options.brain)?;
         let folder = tempfile::Builder::new().prefix("arqon-stack-").tempdir().map_err(failed("a temporary folder"))?;
-        let (brain, shield) = (node(Part::Shell), node(Part::Shield));
-        let users = vec![
-            UserSpec::writer(&brain, PASSWORD),
-            UserSpec::speaker(&brain, PASSWORD),
-            UserSpec::shield(&shield, PASSWORD),
-            UserSpec::operator(PASSWORD),
-        ];
-        let options = ServerOptions { users, ..ServerOptions::new(NatsServer::pinned(root)?) };
-        let nats = NatsServer::start(options).await?;
-        let shield_port = free_port().map_err(failed("a free port"))?;
-        let mut stack = Self { nats, folder, binaries, shield_port, shell: None, shield: None };
-        stack.write_config(extra)?;
-        stack.spawn(Part::Shell)?;
-        stack.spawn(Part::Shield)?;
+        let brains: Vec<Part> = (1..=options.brains).map(Part::Brain).collect();
+        let mut users = vec![UserSpec::shield(&Part::Shield.node(), PASSWORD), UserSpec::operator(PASSWORD)];
+        for brain in &brains {
+            users.extend([UserSpec::writer(&brain.node(), PASSWORD), UserSpec::speaker(&brain.node(), PASSWORD)]);
+        }
+        let nats = ServerOptions { users, ..ServerOptions::new(NatsServer::pinned(root)?) };
+        let nats = NatsServer::start(nats).await?;
+        let mut ports = BTreeMap::new();
+        for part in brains.iter().copied().chain([Part::Shield]) {
+            ports.insert(part, free_port().map_err(failed("a free port"))?);
+        }
+        let mut stack = Self { nats, folder, programs, ports, running: BTreeMap::new() };
+        stack.write_config(options)?;
+        for part in brains.into_iter().chain([Part::Shield]) {
+            stack.spawn(part)?;
+        }
         stack.ready().await?;
         Ok(stack)
     }
 
     /// `host:port` of the Shield's WebSocket listener, the same for the stack's whole life.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.shield_port)
+        self.listener(Part::Shield)
+    }
+
+    fn listener(&self, part: Part) -> String {
+        format!("127.0.0.1:{}", self.ports.get(&part).copied().unwrap_or_default())
     }
 
     /// A token for `user` of `tenant`.
@@ -138,30 +170,41 @@ impl Stack {
         UserSpec::operator(PASSWORD).credentials()
     }
 
-    /// `kill -9`, and waits until the process is gone.
-    pub async fn kill_9(&mut self, part: Part) {
-        if let Some(mut child) = self.slot(part).take() {
-            // Failing means that it is gone already.
-            let _ = child.kill().await;
-        }
+    /// `kill -9`, and waits until the process is gone. Says which program it was.
+    pub async fn kill_9(&mut self, part: Part) -> Result<String, StackError> {
+        let process = self.running.remove(&part).ok_or(StackError::NotRunning(part))?;
+        let program = process.program().map_err(failed("a process that is to be killed"))?;
+        process.kill_9().await;
+        Ok(program)
+    }
+
+    /// SIGSTOP: its connections stay open and it says nothing, as when a machine hangs. Returns when it stands still.
+    pub async fn pause(&self, part: Part) -> Result<(), StackError> {
+        let process = self.running.get(&part).ok_or(StackError::NotRunning(part))?;
+        process.pause().await.map_err(failed("a process that is to stop"))
+    }
+
+    /// SIGCONT: undoes [`pause`](Self::pause).
+    pub fn resume(&self, part: Part) -> Result<(), StackError> {
+        let process = self.running.get(&part).ok_or(StackError::NotRunning(part))?;
+        process.resume().map_err(failed("a process that is to go on"))
     }
 
     /// Starts it again.
     pub fn spawn(&mut self, part: Part) -> Result<(), StackError> {
-        let log =
-            std::fs::File::options().create(true).append(true).open(self.log(part)).map_err(failed("a log file"))?;
-        let child = Command::new(self.binaries.join(part.binary()))
-            .args(if part == Part::Shield { &["serve"][..] } else { &[] })
-            .arg("--config")
-            .arg(self.folder.path().join(format!("{}.toml", part.node())))
-            .args(["--node", part.node()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
+        let log = || std::fs::File::options().create(true).append(true).open(self.log(part));
+        let (out, err) = (log().map_err(failed("a log file"))?, log().map_err(failed("a log file"))?);
+        let child = self
+            .programs
+            .command(part, self.folder.path())
+            // A Brain of Elixir ends with its standard input; nothing is ever sent.
+            .stdin(Stdio::piped())
+            .stdout(out)
+            .stderr(err)
             .kill_on_drop(true)
             .spawn()
-            .map_err(failed("cannot start one of our binaries"))?;
-        *self.slot(part) = Some(child);
+            .map_err(failed("cannot start one of our programs"))?;
+        self.running.insert(part, Process(child));
         Ok(())
     }
 
@@ -169,7 +212,7 @@ impl Stack {
     pub async fn ready(&self) -> Result<(), StackError> {
         let deadline = Instant::now() + READY_LIMIT;
         while Instant::now() < deadline {
-            if tokio::net::TcpStream::connect(self.address()).await.is_ok() {
+            if TcpStream::connect(self.address()).await.is_ok() {
                 return Ok(());
             }
             sleep(Duration::from_millis(20)).await;
@@ -177,52 +220,104 @@ impl Stack {
         Err(StackError::NotReady)
     }
 
-    /// The last lines that a process logged.
-    pub fn last_words(&self, part: Part) -> String {
-        let text = std::fs::read_to_string(self.log(part)).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
+    /// One of a Brain's metrics, if it answers.
+    pub async fn metric(&self, part: Part, name: &str) -> Option<u64> {
+        let address = self.listener(part);
+        let scrape = async {
+            let mut stream = TcpStream::connect(&address).await.ok()?;
+            let question = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+            stream.write_all(question.as_bytes()).await.ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.ok()?;
+            let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+            value.trim().parse().ok()
+        };
+        timeout(SCRAPE_LIMIT, scrape).await.ok()?
+    }
+
+    /// Everything that a process has logged so far.
+    pub fn words(&self, part: Part) -> String {
+        std::fs::read_to_string(self.log(part)).unwrap_or_default()
+    }
+
+    /// The last lines that every process logged.
+    pub fn last_words(&self) -> String {
+        let last = |text: &str, count: usize| {
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(count)..].join("\n")
+        };
+        let ours = self.ports.keys().map(|part| format!("--- {part}\n{}\n", last(&self.words(*part), 20)));
+        ours.collect::<String>() + "--- nats-server\n" + &last(&self.nats.log(), 5)
     }
 
     fn log(&self, part: Part) -> PathBuf {
-        self.folder.path().join(format!("{}.log", part.node()))
+        self.folder.path().join(format!("{part}.log"))
     }
 
-    const fn slot(&mut self, part: Part) -> &mut Option<Child> {
-        match part {
-            Part::Shell => &mut self.shell,
-            Part::Shield => &mut self.shield,
-        }
-    }
-
-    /// One file each, so that each part holds its own NATS user alone.
-    fn write_config(&self, extra: &str) -> Result<(), StackError> {
+    /// One file each, so that each part holds its own NATS users alone.
+    fn write_config(&self, options: StackOptions<'_>) -> Result<(), StackError> {
         let path = |name: &str| self.folder.path().join(name);
         let put =
             |name: &str, text: &str| std::fs::write(path(name), text).map_err(failed("cannot write the configuration"));
         let quoted = |name: &str| serde_json::Value::from(path(name).to_string_lossy().into_owned()).to_string();
         put("password", PASSWORD)?;
         put("hs256", &secret())?;
-        let (brain, shield) = (node(Part::Shell), node(Part::Shield));
-        let common = format!(
-            "[policy]\ndefault = \"none\"\n[auth]\nhs256_secret_file = {}\n[server]\nhost = \"127.0.0.1\"\nport = {}\n\
-             [http]\nhost = \"127.0.0.1\"\nport = 0\n{extra}\n",
-            quoted("hs256"),
-            self.shield_port
-        );
-        let (user, url, password) = (UserSpec::shield(&shield, PASSWORD).name, self.nats.url(), quoted("password"));
-        put(
-            "shield-1.toml",
-            &format!("{common}[nats]\nurls = [\"{url}\"]\nuser = \"{user}\"\npassword_file = {password}\n"),
-        )?;
-        let (writer, speaker) = (UserSpec::writer(&brain, PASSWORD).name, UserSpec::speaker(&brain, PASSWORD).name);
-        put(
-            "brain-1.toml",
-            &format!(
-                "{common}[nats]\nurls = [\"{url}\"]\n[brain]\nmetrics_port = 0\nwriter_user = \"{writer}\"\n\
-                 writer_password_file = {password}\nspeaker_user = \"{speaker}\"\nspeaker_password_file = {password}\n"
-            ),
-        )
+        let (url, password) = (self.nats.url(), quoted("password"));
+        for (part, port) in &self.ports {
+            let node = part.node();
+            let own = match part {
+                Part::Shield => format!(
+                    "user = \"{}\"\npassword_file = {password}\n[server]\nhost = \"127.0.0.1\"\nport = {port}\n\
+                     text_dialect = true\n",
+                    UserSpec::shield(&node, PASSWORD).name
+                ),
+                Part::Brain(_) => format!(
+                    "[brain]\nmetrics_port = {port}\nwriter_user = \"{}\"\nwriter_password_file = {password}\n\
+                     speaker_user = \"{}\"\nspeaker_password_file = {password}\n{}\n",
+                    UserSpec::writer(&node, PASSWORD).name,
+                    UserSpec::speaker(&node, PASSWORD).name,
+                    options.brain_keys
+                ),
+            };
+            let text = format!(
+                "[policy]\ndefault = \"none\"\n[auth]\nhs256_secret_file = {}\n[http]\nhost = \"127.0.0.1\"\nport = 0\n\
+                 [log]\nformat = \"json\"\n{}\n[nats]\nurls = [\"{url}\"]\n{own}",
+                quoted("hs256"),
+                options.sections
+            );
+            put(&format!("{part}.toml"), &text)?;
+            put(&format!("{part}.terms"), &Config::parse(&text)?.render_brain())?;
+        }
+        Ok(())
+    }
+}
+
+impl Programs {
+    fn find(root: &Path, brain: BrainKind) -> Result<Self, StackError> {
+        let folder = binaries()?;
+        let built = |name: &'static str| {
+            let path = folder.join(name);
+            if path.is_file() { Ok(path) } else { Err(StackError::Missing { name, folder: folder.clone() }) }
+        };
+        let brain = match brain {
+            BrainKind::Shell => BrainProgram::Shell(built("brain-shell")?),
+            BrainKind::Elixir => BrainProgram::Elixir(Release::find(root)?),
+        };
+        Ok(Self { shield: built("shield")?, brain })
+    }
+
+    fn command(&self, part: Part, folder: &Path) -> Command {
+        let file = |kind: &str| folder.join(format!("{part}.{kind}"));
+        let ours = |program: &Path, words: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(words).arg("--config").arg(file("toml")).args(["--node", part.node().as_str()]);
+            command
+        };
+        match (part, &self.brain) {
+            (Part::Shield, _) => ours(&self.shield, &["serve"]),
+            (Part::Brain(_), BrainProgram::Shell(program)) => ours(program, &[]),
+            (Part::Brain(_), BrainProgram::Elixir(release)) => release.command(&file("terms"), &part.node()),
+        }
     }
 }
 
@@ -238,11 +333,6 @@ fn binaries() -> Result<PathBuf, StackError> {
     if matches!(folder.file_name().and_then(|name| name.to_str()), Some("deps" | "examples")) {
         folder.pop();
     }
-    for part in [Part::Shell, Part::Shield] {
-        if !folder.join(part.binary()).is_file() {
-            return Err(StackError::Missing { name: part.binary(), folder });
-        }
-    }
     Ok(folder)
 }
 
@@ -250,8 +340,4 @@ fn binaries() -> Result<PathBuf, StackError> {
 fn free_port() -> io::Result<u16> {
     let listener = std::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     Ok(listener.local_addr()?.port())
-}
-
-fn node(part: Part) -> NodeId {
-    NodeId::parse(part.node()).expect("letters, a hyphen and a number")
 }
