@@ -108,6 +108,23 @@ defmodule Brain.Room do
   # A late word of a call that was given up, or of a subscription that is gone.
   def handle_info(_, state), do: next(state)
 
+  @doc false
+  # What a crash report shows: where the room stood, and nothing that its users wrote.
+  @spec format_status(map) :: map
+  def format_status(status) do
+    shown = fn
+      :state, %{name: name, core: core} -> %{room: name, phase: tag(core.phase), committed: core.committed.tail}
+      :message, message -> tag(message)
+      :log, _ -> []
+      _, value -> value
+    end
+
+    Map.new(status, fn {key, value} -> {key, shown.(key, value)} end)
+  end
+
+  defp tag(tuple) when is_tuple(tuple), do: elem(tuple, 0)
+  defp tag(other), do: other
+
   # What was kept back goes first; then the room sleeps until a message, or until the core wants to be woken.
   defp next(state) do
     state = serve_kept(state)

@@ -16,7 +16,9 @@ defmodule Brain.Log.Handler do
   def install(log) do
     for id <- :logger.get_handler_ids(), do: :logger.remove_handler(id)
     :ok = :logger.set_primary_config(:level, primary(log.level))
-    :ok = :logger.add_handler(:brain, __MODULE__, %{config: log})
+    # That a process was started is nothing to tell.
+    filters = [progress: {&:logger_filters.progress/2, :stop}]
+    :ok = :logger.add_handler(:brain, __MODULE__, %{config: log, filters: filters})
   end
 
   @doc false

@@ -1,0 +1,255 @@
+defmodule Brain.NodeTest do
+  # Whole nodes on the pinned nats-server, with the users and permissions of production.
+  use ExUnit.Case, async: true
+
+  import Brain.NodeWorld
+
+  alias Brain.{Code, Codec, Metrics, Nats, NatsServer, Subject, Trace}
+  alias Brain.Nats.Headers
+  alias Brain.Proto.{Internal, V1}
+
+  @moduletag :capture_log
+  @key {"acme", "lobby"}
+  @limit_ms 60_000
+
+  test "a command is acknowledged, stored, republished, and a repeat of it is told as one" do
+    world = world(["brain-1"])
+    brain = brain(world, "brain-1")
+    shield = shield(world)
+    {:ok, out} = Nats.subscribe(shield.conn, Subject.output(@key), nil)
+
+    hello = say(@key, "ann", "hello")
+    assert %V1.Ack{code: 0, seq: 1, duplicate: false, epoch: epoch} = ask(shield, @key, hello)
+    assert %V1.Ack{code: 0, seq: 1, duplicate: true, epoch: ^epoch} = ask(shield, @key, hello)
+
+    assert [%{kind: :owned, owned: %{node: "brain-1"}}, %{kind: :events}, %{kind: :tick}] = entries = log(shield, @key)
+    assert [%{seq: 1, user: "ann", body: {:said, %{data: "hello"}}}] = events(entries)
+    assert {1, ["hello"]} = heard(out, 1)
+
+    assert Metrics.get(brain.metrics, :rooms) == 1
+    assert Metrics.get(brain.metrics, :events) == 1
+    assert Metrics.get(brain.metrics, :dedupe_hits) == 1
+  end
+
+  # Republished entries with events, and what they say.
+  defp heard(out, count, said \\ []) when count > 0 do
+    assert_receive {:nats, ^out, message}, @limit_ms
+    assert Headers.number(message.headers, "Nats-Sequence")
+    {:ok, entry} = Codec.decode(Internal.LogEntry, message.body)
+
+    case for(%{body: {:said, %{data: data}}} <- events([entry]), do: data) do
+      [] -> heard(out, count, said)
+      more when length(said) + length(more) >= count -> {1, said ++ more}
+      more -> heard(out, count, said ++ more)
+    end
+  end
+
+  test "a room whose process died is opened by the next command, and goes on" do
+    world = world(["brain-1"])
+    brain = brain(world, "brain-1")
+    shield = shield(world)
+    sent = for n <- 1..5, do: say(@key, "ann", "#{n}")
+    for {body, n} <- Enum.with_index(sent, 1), do: assert(%{code: 0, seq: ^n} = ask(shield, @key, body))
+
+    room = room(brain, @key)
+    monitor = Process.monitor(room)
+    Process.exit(room, :kill)
+    assert_receive {:DOWN, ^monitor, :process, _, :killed}, @limit_ms
+
+    assert %{code: 0, seq: 6} = ask(shield, @key, say(@key, "ann", "6"))
+    assert %{code: 0, seq: 3, duplicate: true} = ask(shield, @key, Enum.at(sent, 2))
+    assert room(brain, @key) != room
+    eventually(fn -> Metrics.get(brain.metrics, :rooms_crashed) == 1 && :ok end)
+    assert for(event <- events(log(shield, @key)), do: event.seq) == Enum.to_list(1..6)
+  end
+
+  test "a killed server is no crash: the node waits and the room goes on" do
+    world = world(["brain-1"])
+    brain = brain(world, "brain-1")
+    shield = shield(world)
+    sent = for n <- 1..10, do: say(@key, "ann", "#{n}")
+    for body <- sent, do: assert(%{code: 0} = ask(shield, @key, body))
+    room = room(brain, @key)
+
+    NatsServer.kill(world)
+    NatsServer.restart(world)
+    assert %{code: 0, seq: 10, duplicate: true} = ask(shield, @key, List.last(sent))
+    assert %{code: 0, seq: 11} = ask(shield, @key, say(@key, "ann", "more"))
+    assert room(brain, @key) == room
+  end
+
+  test "who holds a room keeps it: every open is answered by its owner" do
+    world = world(["brain-1", "brain-2"])
+    for name <- ["brain-1", "brain-2"], do: brain(world, name)
+    shield = shield(world)
+
+    for n <- 1..10 do
+      key = {"acme", "room-#{n}"}
+      %{node: owner, code: 0} = open(shield, key)
+      for _ <- 1..5, do: assert(%{node: ^owner, code: 0} = open(shield, key))
+      assert [%{kind: :owned, owned: %{node: ^owner}}] = log(shield, key)
+    end
+  end
+
+  test "two owners forced on one room: one wins, each command stands once, the other steps down and stays away" do
+    world = world(["brain-1", "brain-2"])
+    one = brain(world, "brain-1")
+    two = brain(world, "brain-2")
+    brains = %{"brain-1" => one, "brain-2" => two}
+    shield = shield(world)
+    other = operator(world, "_INBOX.b.test")
+    %{node: first} = open(shield, @key)
+    [second] = Map.keys(brains) -- [first]
+    assert %{code: 0, seq: 1} = ask(shield, @key, say(@key, "ann", "1"))
+
+    forced = Codec.encode(%Internal.Open{room: "lobby", tenant: "acme", create: true})
+    slot = send_to(other, Subject.open_at(second), forced)
+    assert {:ok, %{code: 0, node: ^second, term: 2}} = Codec.decode(Internal.Opened, answer(other, slot, @limit_ms))
+
+    sent = for n <- 2..20, do: say(@key, "ann", "#{n}")
+    slots = for body <- sent, do: send_to(shield, Subject.input(@key), body)
+    acks = for {slot, body} <- Enum.zip(slots, sent), do: first_answer(shield, slot, body)
+    assert Enum.map(acks, & &1.code) |> Enum.uniq() == [0]
+    assert Enum.map(acks, & &1.seq) |> Enum.sort() == Enum.to_list(2..20)
+    assert for(event <- events(log(shield, @key)), do: event.seq) == Enum.to_list(1..20)
+
+    eventually(fn -> Metrics.get(brains[first].metrics, :fenced) == 1 && :ok end)
+    eventually(fn -> room(brains[first], @key) == nil && :ok end)
+    # Asked directly, it still refuses.
+    slot = send_to(other, Subject.open_at(first), forced)
+    {:ok, refused} = Codec.decode(Internal.Opened, answer(other, slot, @limit_ms))
+    assert {refused.code, refused.node} == {Code.number(:unavailable), first}
+    assert %{code: 0, node: ^second} = open(shield, @key)
+  end
+
+  # Two owners listen for a while: what the deposed one says is "not applied" or nothing; then the same bytes again.
+  defp first_answer(shield, slot, body) do
+    with <<_::binary>> = answer <- answer(shield, slot),
+         {:ok, %{code: 0} = ack} <- Codec.decode(V1.Ack, answer) do
+      ack
+    else
+      _ -> ask(shield, @key, body)
+    end
+  end
+
+  test "a stop answers what was taken, says so in a heartbeat, and another node goes on" do
+    world = world(["brain-1", "brain-2"])
+    one = brain(world, "brain-1")
+    shield = shield(world)
+    open(shield, @key)
+    {:ok, beats} = Nats.subscribe(shield.conn, "sys.n.hb.>", nil, max: 100_000)
+
+    sent = for n <- 1..200, do: say(@key, "ann", "#{n}")
+    slots = for body <- sent, do: send_to(shield, Subject.input(@key), body)
+    assert Brain.Node.drain(one.bus) == :ok
+    assert room(one, @key) == nil
+    assert draining?(beats)
+    :ok = ExUnit.Callbacks.stop_supervised(one.id)
+
+    answered = for slot <- slots, body = answer(shield, slot, 0), do: elem(Codec.decode(V1.Ack, body), 1)
+    assert Enum.all?(answered, &(&1.code == 0))
+    assert length(events(log(shield, @key))) == length(answered)
+
+    brain(world, "brain-2")
+    acks = for body <- sent, do: ask(shield, @key, body)
+    assert Enum.map(acks, & &1.code) |> Enum.uniq() == [0]
+    assert Enum.map(acks, & &1.seq) |> Enum.sort() == Enum.to_list(1..200)
+  end
+
+  defp draining?(beats) do
+    assert_receive {:nats, ^beats, message}, @limit_ms
+    {:ok, beat} = Codec.decode(Internal.Heartbeat, message.body)
+    (beat.kind == 2 and beat.draining) or draining?(beats)
+  end
+
+  test "an absent room stays absent unless it may be made; unusual replies get nothing and harm nothing" do
+    world = world(["brain-1"])
+    brain = brain(world, "brain-1")
+    shield = shield(world)
+    absent = Code.number(:room_absent)
+    assert %{code: ^absent} = open(shield, @key, false)
+    eventually(fn -> room(brain, @key) == nil && :ok end)
+
+    operator = operator(world, "_INBOX.b.test")
+    open = Codec.encode(%Internal.Open{room: "lobby", create: true})
+
+    for reply <- ["log.1.t.acme.r.lobby", "_INBOX.b.test.9", "_INBOX.s.shield-1.a.b.c"] do
+      :ok = Nats.publish(operator.conn, "open.t.acme", reply, open)
+    end
+
+    for body <- [<<255, 255>>, Codec.encode(%Internal.Open{room: "a.*", create: true}), ""] do
+      send_to(shield, "open.t.acme", body)
+      send_to(operator, "sys.n.brain.brain-1.open", body)
+    end
+
+    assert %{code: 0} = open(shield, {"acme", "other"})
+    assert room(brain, @key) == nil
+    assert log(operator, @key) == []
+  end
+
+  test "a stream that is something else ends it with a sentence" do
+    world = world(["brain-1"])
+    operator = operator(world, "_INBOX.b.test")
+    spec = %{Brain.Spine.StreamSpec.log(0, 1, 1, 1_073_741_824) | deny_delete: false}
+    :ok = eventually(fn -> Brain.Spine.ensure(operator.spine, spec) end)
+    test = self()
+
+    options = %{
+      bus: __MODULE__.Differs,
+      node: "brain-1",
+      config: config(NatsServer.url(world)),
+      credentials: %{writer: {"writer-brain-1", "w"}, speaker: {"speaker-brain-1", "p"}},
+      failed: fn why -> send(test, {:failed, why}) end
+    }
+
+    start_supervised!({Brain.Node, options})
+    assert_receive {:failed, why}, @limit_ms
+    assert why =~ "LOG_0"
+  end
+
+  test "the trace tells owned, commit, answer; the log one line a command" do
+    world = world(["brain-1"])
+    path = Path.join(System.tmp_dir!(), "brain-node-#{System.unique_integer([:positive])}.jsonl")
+    on_exit(fn -> File.rm(path) end)
+    {:ok, device} = StringIO.open("")
+    sink = Brain.Log.Sink.handle(:"sink_#{System.unique_integer([:positive])}")
+    {:ok, _} = Brain.Log.Sink.start_link(sink, device: device)
+    log = %Brain.Log{node: "brain-1", level: :info, format: :json, sink: sink}
+    config = config(NatsServer.url(world), log: [trace_file: path])
+    brain = brain(world, "brain-1", %{config: config, log: log})
+    shield = shield(world)
+
+    hello = say(@key, "ann", "hello")
+    %{epoch: epoch} = ask(shield, @key, hello)
+    ask(shield, @key, hello)
+    :ok = Brain.Node.drain(brain.bus)
+    :ok = stop_supervised(brain.id)
+    GenServer.stop(elem(sink, 0))
+
+    {:ok, %{message_id: id}} = Codec.decode(V1.Envelope, hello)
+    m = Base.encode16(id, case: :lower)
+    [_, %{envelopes: [envelope]} | _] = log(shield, @key)
+    records = path |> File.read!() |> String.split("\n", trim: true) |> Enum.map(&:jiffy.decode(&1, [:return_maps]))
+
+    assert for(record <- records, do: Map.drop(record, ["v", "n", "t", "host"])) == [
+             %{"k" => "owned", "room" => "acme/lobby", "epoch" => epoch, "term" => 1},
+             %{
+               "k" => "commit",
+               "room" => "acme/lobby",
+               "epoch" => epoch,
+               "seq" => 1,
+               "m" => m,
+               "user" => "ann",
+               "h" => Trace.hash16(envelope)
+             },
+             %{"k" => "answer", "m" => m, "code" => 0},
+             %{"k" => "answer", "m" => m, "code" => 0}
+           ]
+
+    {_, lines} = StringIO.contents(device)
+    assert [line] = String.split(lines, "\n", trim: true)
+
+    assert %{"room" => "acme/lobby", "user" => "ann", "op" => "say", "seq" => 1, "message_id" => ^m} =
+             :jiffy.decode(line, [:return_maps])
+  end
+end
