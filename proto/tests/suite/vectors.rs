@@ -7,6 +7,7 @@ use data_encoding::HEXLOWER;
 use serde::Serialize;
 
 mod canonical;
+mod codec;
 mod envelopes;
 mod frames;
 mod names;

@@ -31,9 +31,12 @@ defmodule Brain.Codec.Encoder do
   end
 
   defp put(:single, {_, _, kind, _} = row, value, tail) do
+    # An enum's 0 may come by its name or as the number.
+    zeros = if match?({:enum, _}, kind), do: [Table.zero(kind), 0], else: [Table.zero(kind)]
+
     quote do
       case unquote(value) do
-        unquote(Table.zero(kind)) -> unquote(tail)
+        zero when zero in unquote(zeros) -> unquote(tail)
         value -> unquote(write(row, quote(do: value), tail))
       end
     end

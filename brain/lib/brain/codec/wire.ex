@@ -160,7 +160,7 @@ defmodule Brain.Codec.Wire do
   @doc "`put_varint/1` of a signed number: what is below 0 takes ten bytes."
   @spec put_int64(integer()) :: byte() | binary()
   def put_int64(value) when value >= 0 and value < 0x8000_0000_0000_0000, do: put_varint(value)
-  def put_int64(value) when value >= -0x8000_0000_0000_0000, do: put_varint(value &&& @u64_max)
+  def put_int64(value) when value < 0 and value >= -0x8000_0000_0000_0000, do: put_varint(value &&& @u64_max)
 
   @doc "`put_varint/1` of a number of at most 32 bits."
   @spec put_uint32(non_neg_integer()) :: byte() | binary()
