@@ -86,8 +86,8 @@ defmodule Brain.Room.Core.Confirm do
   @spec on_read(Core.t(), non_neg_integer, nil | Core.found()) :: Core.t()
   def on_read(core, _draw, nil), do: Core.pause(core)
 
-  def on_read(core, draw, found) do
-    case core.phase do
+  def on_read(%{phase: phase} = core, draw, found) do
+    case phase do
       :load_head -> Open.on_load_head(core, draw, found)
       {:load_log, load} -> Open.on_load_log(core, load, found)
       :recheck -> Open.on_recheck(core, found)
@@ -99,8 +99,8 @@ defmodule Brain.Room.Core.Confirm do
 
   @doc "Asks the present phase's question again."
   @spec retry_now(Core.t()) :: Core.t()
-  def retry_now(core) do
-    case core.phase do
+  def retry_now(%{phase: phase} = core) do
+    case phase do
       phase when phase in [:load_head, :load_gen, :anchoring] -> Open.load(core)
       {:load_log, load} -> Open.read_log(core, load)
       :appending -> Commit.send_entry(core)

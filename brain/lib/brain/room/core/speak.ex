@@ -46,11 +46,11 @@ defmodule Brain.Room.Core.Speak do
       when arrived >= alone_before,
       do: core
 
-  def tell_lost(core, {:command, reply, command, _, _}, code) do
+  def tell_lost(%{committed: committed} = core, {:command, reply, command, _, _}, code) do
     user = command.caller.user
 
     # A repeat of what is stored was not applied *now*; to call it "surely not applied" would mislead.
-    if Dedupe.knows?(core.committed.state.dedupe, user, command.id) do
+    if Dedupe.knows?(committed.state.dedupe, user, command.id) do
       core
     else
       ack = Answers.refused(command.id, Decide.Refusal.plain(code))
