@@ -169,8 +169,10 @@ defmodule Brain.Codec.Canonical do
     end
   end
 
+  @spec malformed(binary(), non_neg_integer(), binary(), non_neg_integer()) :: no_return()
   defp malformed(detail, field, from, ending), do: fail(:malformed_envelope, detail, field, ending - byte_size(from))
 
+  @spec non_canonical(binary(), non_neg_integer(), binary(), non_neg_integer()) :: no_return()
   defp non_canonical(detail, field, from, ending),
     do: fail(:non_canonical_envelope, detail, field, ending - byte_size(from))
 end

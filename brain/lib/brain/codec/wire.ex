@@ -18,7 +18,7 @@ defmodule Brain.Codec.Wire do
   @doc "One level further down."
   @spec deeper(non_neg_integer()) :: non_neg_integer()
   def deeper(0), do: fail(:too_deep)
-  def deeper(depth), do: depth - 1
+  def deeper(depth) when is_integer(depth), do: depth - 1
 
   @doc "Ends the decoding."
   @spec fail(Brain.Codec.reason()) :: no_return()
