@@ -2,6 +2,7 @@
 //! was read to what is wrong, and has a test that it bites.
 
 mod arrows;
+mod elixir;
 mod links;
 mod metrics;
 mod text;
@@ -44,6 +45,7 @@ pub(crate) fn tidy() -> Done {
     let metadata = output(&mut cargo_with(["metadata", "--format-version", "1", "--locked"]))?;
     let metadata = serde_json::from_str(&metadata).map_err(|error| format!("cargo metadata: {error}"))?;
     let mut found: Vec<Finding> = files.iter().flat_map(text::check).collect();
+    found.extend(files.iter().flat_map(elixir::check));
     found.extend(arrows::check(&metadata));
     found.extend(links::check(&files));
     found.extend(metrics::check(&files));

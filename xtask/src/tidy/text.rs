@@ -3,9 +3,9 @@
 use super::{File, Finding};
 
 /// Files mostly stay below this.
-const LINES_WARN: usize = 350;
+pub(super) const LINES_WARN: usize = 350;
 /// No file of code is longer.
-const LINES_MAX: usize = 500;
+pub(super) const LINES_MAX: usize = 500;
 
 /// Words that no file may hold, each with the reason. Split, so that this table does not find itself.
 const FORBIDDEN: &[(&str, &str)] = &[
