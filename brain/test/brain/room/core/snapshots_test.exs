@@ -5,6 +5,7 @@ defmodule Brain.Room.Core.SnapshotsTest do
   import Brain.RoomWorld
 
   alias Brain.{Codec, RoomWorld}
+  alias Brain.Proto.Internal
   alias Brain.Room.{Core, State}
 
   test "a dormant room comes back from its snapshot and the log is trimmed below the older one" do
