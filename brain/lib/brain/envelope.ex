@@ -51,6 +51,7 @@ defmodule Brain.Envelope do
 
   @typep writer :: :client | :shield | :room
 
+  @message_id 5
   @cmd 20
   @event 21
   @signal 22
@@ -69,45 +70,53 @@ defmodule Brain.Envelope do
   def delivered(bytes), do: read(bytes, :room)
 
   @spec read(binary(), writer()) :: {:ok, t()} | {:error, error()}
-  defp read(bytes, from), do: fill(bytes, byte_size(bytes), Canonical.start(), from, %__MODULE__{})
+  defp read(bytes, from) do
+    ending = byte_size(bytes)
+    view = fill(bytes, ending, Canonical.start(), from, %__MODULE__{})
 
-  # One field after the other. A fault is told with the message id that was read by then.
-  defp fill(<<>>, ending, _state, from, view) do
     case missing(view, from) do
       nil -> {:ok, view}
-      {field, detail} -> refuse(%{code: :missing_field, detail: detail, field: field, at: ending}, view)
-    end
-  end
-
-  defp fill(bytes, ending, state, from, view) do
-    case field(bytes, ending, state, from) do
-      {:error, fault} -> refuse(reserved(fault, from), view)
-      {number, value, rest, state} -> fill(rest, ending, state, from, put(number, value, view))
-    end
-  end
-
-  defp field(bytes, ending, state, from) do
-    {number, row, value, rest, state} = Canonical.item(V1.Envelope, bytes, ending, state)
-
-    case row do
-      {{:message, inner}, _, _} ->
-        ending_inner = ending - byte_size(rest)
-        at = ending_inner - byte_size(value)
-
-        if number == @sender and from != :shield,
-          do: Canonical.fail(:reserved_field, "a field that only the server writes", number, at)
-
-        if not may?(from, number),
-          do: Canonical.fail(:not_a_command, "a payload that this sender may not send", number, at)
-
-        {last, oneofs, budget} = state
-        {number, value, rest, {last, oneofs, Canonical.check(inner, value, ending_inner, budget)}}
-
-      _ ->
-        {number, value, rest, state}
+      {field, detail} -> refuse(%{code: :missing_field, detail: detail, field: field, at: ending}, view.message_id)
     end
   catch
-    {Canonical, fault} -> {:error, fault}
+    {Canonical, fault} -> refuse(reserved(fault, from), id(bytes, byte_size(bytes), Canonical.start()))
+  end
+
+  defp fill(<<>>, _ending, _state, _from, view), do: view
+
+  defp fill(bytes, ending, state, from, view) do
+    {number, row, value, rest, state} = Canonical.item(V1.Envelope, bytes, ending, state)
+
+    state =
+      case row do
+        {{:message, inner}, _, _} -> inner(inner, number, value, ending - byte_size(rest), state, from)
+        _ -> state
+      end
+
+    fill(rest, ending, state, from, put(number, value, view))
+  end
+
+  defp inner(module, number, value, ending, {last, oneofs, budget}, from) do
+    at = ending - byte_size(value)
+
+    if number == @sender and from != :shield,
+      do: Canonical.fail(:reserved_field, "a field that only the server writes", number, at)
+
+    if not may?(from, number),
+      do: Canonical.fail(:not_a_command, "a payload that this sender may not send", number, at)
+
+    {last, oneofs, Canonical.check(module, value, ending, budget)}
+  end
+
+  # The message id if it was read before the fault: once more from the start, for faults are rare.
+  defp id(bytes, ending, state) do
+    case Canonical.item(V1.Envelope, bytes, ending, state) do
+      {number, _, _, rest, state} when number < @message_id -> id(rest, ending, state)
+      {@message_id, _, value, _, _} -> value
+      _ -> ""
+    end
+  catch
+    {Canonical, _fault} -> ""
   end
 
   # Which message fields of the envelope each writer may fill.
@@ -125,7 +134,7 @@ defmodule Brain.Envelope do
   defp put(2, value, view), do: %{view | tenant_id: value}
   defp put(3, value, view), do: %{view | room_id: value}
   defp put(4, value, view), do: %{view | timestamp: Wire.int64(value)}
-  defp put(5, value, view), do: %{view | message_id: value}
+  defp put(@message_id, value, view), do: %{view | message_id: value}
   defp put(6, value, view), do: %{view | ack_requested: value == 1}
   defp put(10, value, view), do: %{view | signature: value}
   defp put(@cmd, value, view), do: %{view | payload: {:cmd, value}}
@@ -143,7 +152,7 @@ defmodule Brain.Envelope do
       view.payload == nil -> {@cmd, "no payload"}
       view.room_id == "" -> {3, "room_id is missing"}
       command and view.timestamp == 0 -> {4, "timestamp is missing"}
-      id != 16 and (command or id != 0) -> {5, "message_id is not 16 bytes"}
+      id != 16 and (command or id != 0) -> {@message_id, "message_id is not 16 bytes"}
       byte_size(view.signature) not in [0, 64] -> {10, "signature is neither empty nor 64 bytes"}
       byte_size(view.trace_id) not in [0, 55] -> {1, "trace_id is neither empty nor 55 bytes"}
       from == :shield and view.sender == nil -> {@sender, "sender is missing"}
@@ -151,8 +160,7 @@ defmodule Brain.Envelope do
     end
   end
 
-  defp refuse(fault, view) do
-    id = if byte_size(view.message_id) == 16, do: view.message_id
-    {:error, Map.put(fault, :message_id, id)}
+  defp refuse(fault, message_id) do
+    {:error, Map.put(fault, :message_id, if(byte_size(message_id) == 16, do: message_id))}
   end
 end

@@ -73,7 +73,44 @@ defmodule Brain.Codec.Canonical do
 
   @doc "The next field of bytes that are not at their end. Offsets are told by how far the rest is from `ending`."
   @spec item(module(), binary(), non_neg_integer(), state()) :: item()
-  def item(module, bytes, ending, {last, oneofs, budget}) do
+  def item(module, bytes, ending, {last, _, _} = state) do
+    # The three shapes of nearly every field are read at once. What is strange about them is found out the long way.
+    case bytes do
+      <<0::1, number::4, 2::3, 0::1, size::7, value::binary-size(size), rest::binary>> when number > last ->
+        short(module, number, 2, value, rest, bytes, ending, state)
+
+      <<0::1, number::4, 0::3, 0::1, value::7, rest::binary>> when number > last ->
+        short(module, number, 0, value, rest, bytes, ending, state)
+
+      <<1::1, low::4, 2::3, 0::1, high::7, 0::1, size::7, value::binary-size(size), rest::binary>>
+      when high > 0 and (high <<< 4) + low > last ->
+        short(module, (high <<< 4) + low, 2, value, rest, bytes, ending, state)
+
+      _ ->
+        long(module, bytes, ending, state)
+    end
+  end
+
+  defp short(module, number, wire, value, rest, bytes, ending, {_, oneofs, budget} = state) do
+    case module.__row__(number) do
+      {kind, _, oneof} = row when (oneofs &&& oneof) == 0 ->
+        if short?(kind, wire, value),
+          do: {number, row, value, rest, {number, oneofs ||| oneof, budget}},
+          else: long(module, bytes, ending, state)
+
+      _ ->
+        long(module, bytes, ending, state)
+    end
+  end
+
+  defp short?(:bytes, 2, _value), do: true
+  defp short?(:string, 2, value), do: Wire.utf8?(value)
+  defp short?({:message, _}, 2, _value), do: true
+  defp short?(:bool, 0, value), do: value <= 1
+  defp short?(kind, 0, _value), do: kind in [:uint32, :uint64, :int64, :enum]
+  defp short?(_kind, _wire, _value), do: false
+
+  defp long(module, bytes, ending, {last, oneofs, budget}) do
     {tag, rest} = varint(bytes, 0, ending)
     if tag > @u32_max, do: malformed("a tag beyond 32 bits", 0, bytes, ending)
     number = tag >>> 3
@@ -143,6 +180,13 @@ defmodule Brain.Codec.Canonical do
   # A minimal varint of at most 64 bits.
   defp varint(<<0::1, value::7, rest::binary>>, _field, _ending), do: {value, rest}
   defp varint(<<1::1, a::7, 0::1, b::7, rest::binary>>, _field, _ending) when b > 0, do: {b <<< 7 ||| a, rest}
+
+  # Six bytes: every clock of our days, hence every epoch.
+  defp varint(<<1::1, a::7, 1::1, b::7, 1::1, c::7, 1::1, d::7, 1::1, e::7, 0::1, f::7, rest::binary>>, _field, _ending)
+       when f > 0 do
+    {f <<< 35 ||| e <<< 28 ||| d <<< 21 ||| c <<< 14 ||| b <<< 7 ||| a, rest}
+  end
+
   defp varint(bytes, field, ending), do: varint(bytes, 0, 0, field, bytes, ending)
 
   defp varint(<<>>, _shift, _value, field, _start, ending), do: malformed("cut short", field, <<>>, ending)
