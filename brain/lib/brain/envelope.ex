@@ -79,13 +79,13 @@ defmodule Brain.Envelope do
       {field, detail} -> refuse(%{code: :missing_field, detail: detail, field: field, at: ending}, view.message_id)
     end
   catch
-    {Canonical, fault} -> refuse(reserved(fault, from), id(bytes, byte_size(bytes), Canonical.start()))
+    {Canonical, fault} -> refuse(fault, id(bytes, byte_size(bytes), Canonical.start()))
   end
 
   defp fill(<<>>, _ending, _state, _from, view), do: view
 
   defp fill(bytes, ending, state, from, view) do
-    {number, row, value, rest, state} = Canonical.item(V1.Envelope, bytes, ending, state)
+    {number, row, value, rest, state} = item(bytes, ending, state, from)
 
     state =
       case row do
@@ -95,6 +95,16 @@ defmodule Brain.Envelope do
 
     fill(rest, ending, state, from, put(number, value, view))
   end
+
+  # From a client, an unknown field of the envelope from 1000 up is the server's ground, not merely out of range.
+  defp item(bytes, ending, state, :client) do
+    Canonical.item(V1.Envelope, bytes, ending, state)
+  catch
+    {Canonical, %{code: :non_canonical_envelope, field: field, at: at}} when field > @sender ->
+      Canonical.fail(:reserved_field, "a field that only the server writes", field, at)
+  end
+
+  defp item(bytes, ending, state, _from), do: Canonical.item(V1.Envelope, bytes, ending, state)
 
   defp inner(module, number, value, ending, {last, oneofs, budget}, from) do
     at = ending - byte_size(value)
@@ -123,12 +133,6 @@ defmodule Brain.Envelope do
   defp may?(:client, number), do: number == @cmd
   defp may?(:shield, number), do: number in [@cmd, @signal, @sender]
   defp may?(:room, number), do: number in [@event, @signal]
-
-  # From a client, an unknown field from 1000 up is the server's ground, not merely out of range.
-  defp reserved(%{code: :non_canonical_envelope, field: field} = fault, :client) when field > @sender,
-    do: %{fault | code: :reserved_field, detail: "a field that only the server writes"}
-
-  defp reserved(fault, _from), do: fault
 
   defp put(1, value, view), do: %{view | trace_id: value}
   defp put(2, value, view), do: %{view | tenant_id: value}

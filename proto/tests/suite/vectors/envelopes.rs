@@ -198,6 +198,9 @@ fn bad() -> Vec<(&'static str, &'static str, u16, Wire)> {
         }),
         ("a command from a room", "delivered", NOT_A_COMMAND, full()),
         ("an event with a sender", "delivered", RESERVED, head().message(21, event()).raw(&sender().0)),
+        ("field 1001 within a command of a client", "client", NON_CANONICAL, {
+            head().message(20, Wire::new().bytes(1001, "x"))
+        }),
     ]
 }
 
