@@ -8,7 +8,7 @@ defmodule Brain.PurityTest do
   # The core, by name. What stands beside it under the same names and has a process, a socket or a clock:
   @shell [Brain.Room]
   # Runs while others are compiled, and never after.
-  @compile_time [Brain.Codec.Enum, Brain.Codec.Message]
+  @compile_time [Brain.Codec.Decoder, Brain.Codec.Encoder, Brain.Codec.Enum, Brain.Codec.Message, Brain.Codec.Table]
   @core ~r/^Brain\.(Room\.|Codec(\.|$)|Proto\.|Envelope(\.|$)|Code$|Id$|Subject$|Rights$)/
 
   # Plain data, every function of it.
