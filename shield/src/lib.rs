@@ -13,6 +13,8 @@ mod connection;
 mod gate;
 mod health;
 mod meters;
+#[cfg(test)]
+mod mock;
 mod outbox;
 mod replies;
 mod rooms;

@@ -7,6 +7,7 @@
 
 mod ack;
 mod call;
+mod open;
 mod stall;
 mod table;
 
@@ -24,10 +25,11 @@ use voltron_core::trace::{self, Hash16, Record};
 
 use crate::health::Health;
 use crate::meters::Meters;
+use crate::rooms::Absent;
 
 pub(crate) use ack::Answer;
 pub(crate) use call::CallError;
-pub(crate) use stall::OpenOutcome;
+pub(crate) use open::OpenOutcome;
 use table::{Answered, Submitted, Table};
 pub(crate) use table::{Form, Pending};
 
@@ -46,9 +48,12 @@ pub(crate) struct Replies<S> {
     table: Mutex<Table>,
     calls: call::Calls,
     answer_timeout: Duration,
+    opens: open::Opens,
     health: Arc<Health>,
+    absent: Arc<Absent>,
     meters: Meters,
     order: AtomicU64,
+    started: Instant,
 }
 
 impl<S: Spine> Replies<S> {
@@ -59,6 +64,7 @@ impl<S: Spine> Replies<S> {
         incarnation: u64,
         answer_timeout: Duration,
         health: Arc<Health>,
+        absent: Arc<Absent>,
         meters: Meters,
     ) -> Self {
         Self {
@@ -68,14 +74,22 @@ impl<S: Spine> Replies<S> {
             node,
             table: Mutex::new(Table::new(SLOTS)),
             answer_timeout,
+            opens: open::Opens::default(),
             health,
+            absent,
             meters,
             order: AtomicU64::new(0),
+            started: Instant::now(),
         }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Milliseconds of this Shield's life, as routes remember them.
+    fn since_start(&self, now: Instant) -> u64 {
+        u64::try_from(now.duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The place of the next command in the order of arrival.
@@ -151,6 +165,7 @@ impl<S: Spine> Replies<S> {
             return self.calls.answered(message);
         };
         let now = Instant::now();
+        let mut code = 0;
         let answered = if message.status == Some(503) {
             self.table().no_responders(slot, now)
         } else {
@@ -158,6 +173,7 @@ impl<S: Spine> Replies<S> {
                 self.meters.answers_stray.inc();
                 return;
             };
+            code = brief.code;
             self.table().answered(slot, &brief)
         };
         match answered {
@@ -166,6 +182,10 @@ impl<S: Spine> Replies<S> {
             }
             Answered::Done { pending, overtaken } => {
                 self.meters.ack_seconds.observe(now.duration_since(pending.since).as_secs_f64());
+                pending.route.owner_spoke(self.since_start(now));
+                if code == 0 {
+                    self.absent.forget(&pending.route.key);
+                }
                 self.answer(&pending, &Answer::Forward(message.body));
                 for earlier in overtaken {
                     self.answer(&earlier, &Answer::of(Code::Unavailable));
@@ -204,3 +224,6 @@ impl<S: Spine> Replies<S> {
         self.table().in_flight()
     }
 }
+
+#[cfg(test)]
+mod tests;

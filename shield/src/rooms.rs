@@ -1,22 +1,22 @@
 //! The rooms this Shield follows: one task and one Spine subscription each, shared by all connections, alive until 10 s
 //! after the last of them left. The registry here hands messages to those tasks without ever waiting.
 
+mod absent;
 pub(crate) mod core;
 mod cursor;
 mod entry;
 mod task;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use proto::{RoomKey, subject};
 use spine::Spine;
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::Instant;
 use voltron_core::{Ids, WallClock};
 
+pub(crate) use self::absent::Absent;
 pub(crate) use self::core::SubId;
 use crate::shared::Shared;
 pub(crate) use task::{Asker, Dialect, Joiner, ask_owner};
@@ -25,10 +25,6 @@ pub(crate) use task::{Asker, Dialect, Joiner, ask_owner};
 const ROOMS_MAX: usize = 65_536;
 /// Messages that may wait for one room's task.
 const MAILBOX: usize = 1024;
-/// How long an absent room is answered 5001 without asking.
-const ABSENT: Duration = Duration::from_secs(5);
-/// Absent rooms that are remembered.
-const ABSENT_MAX: usize = 4096;
 
 /// What a room's task is told.
 pub(crate) enum Ask {
@@ -50,8 +46,6 @@ pub(crate) enum Ask {
 pub(crate) struct Rooms {
     inner: Mutex<Inner>,
     next_sub: AtomicU64,
-    absent: Mutex<BTreeMap<RoomKey, Instant>>,
-    absent_len: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -135,41 +129,6 @@ impl Rooms {
                 inner.by_hash.remove(&subject::room_hash(key));
                 Ok(())
             }
-        }
-    }
-
-    /// The room is known to be absent since less than 5 s.
-    pub(crate) fn is_absent(&self, key: &RoomKey) -> bool {
-        if self.absent_len.load(Ordering::Acquire) == 0 {
-            return false;
-        }
-        let mut absent = self.absent.lock().expect("no code panics while it holds this lock");
-        match absent.get(key) {
-            Some(since) if since.elapsed() < ABSENT => true,
-            Some(_) => {
-                absent.remove(key);
-                self.absent_len.store(absent.len(), Ordering::Release);
-                false
-            }
-            None => false,
-        }
-    }
-
-    fn note_absent(&self, key: &RoomKey) {
-        let mut absent = self.absent.lock().expect("no code panics while it holds this lock");
-        if absent.len() >= ABSENT_MAX {
-            absent.clear();
-        }
-        absent.insert(key.clone(), Instant::now());
-        self.absent_len.store(absent.len(), Ordering::Release);
-    }
-
-    /// A command on its way to the room may bring it into being.
-    pub(crate) fn may_exist(&self, key: &RoomKey) {
-        if self.absent_len.load(Ordering::Acquire) > 0 {
-            let mut absent = self.absent.lock().expect("no code panics while it holds this lock");
-            absent.remove(key);
-            self.absent_len.store(absent.len(), Ordering::Release);
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::health::Health;
 use crate::meters::Meters;
 use crate::outbox::{Frame, Outbox};
 use crate::replies::Replies;
-use crate::rooms::Rooms;
+use crate::rooms::{Absent, Rooms};
 use crate::shared::{Connections, Shared};
 
 /// Sockets that may be in their handshake, or on their way out of a refused one, at once.
@@ -75,6 +75,7 @@ pub async fn serve_with<N: Net, S: Spine, C: WallClock, I: Ids>(
     let config = Arc::new(config);
     let meters = Meters::new(&metrics);
     let health = Arc::new(Health::default());
+    let absent = Arc::new(Absent::default());
     let incarnation = ids.u64("incarnation");
     let replies = Arc::new(Replies::new(
         spine.clone(),
@@ -82,6 +83,7 @@ pub async fn serve_with<N: Net, S: Spine, C: WallClock, I: Ids>(
         incarnation,
         Duration::from_millis(config.shield.answer_timeout_ms),
         health.clone(),
+        absent.clone(),
         meters.clone(),
     ));
     let shared = Arc::new(Shared {
@@ -95,6 +97,7 @@ pub async fn serve_with<N: Net, S: Spine, C: WallClock, I: Ids>(
         keys,
         replies,
         rooms: Rooms::default(),
+        absent,
         health,
         meters,
         connections: Connections::default(),

@@ -161,7 +161,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             Err(denied) => return self.denied(denied, form),
         };
         self.floods = 0;
-        self.shared.rooms.may_exist(&passed.route.key);
+        self.shared.absent.forget(&passed.route.key);
         let pending = Pending {
             order: self.shared.replies.next_order(),
             outbox: self.outbox.clone(),

@@ -15,7 +15,7 @@ use crate::health::Health;
 use crate::meters::Meters;
 use crate::outbox::{Frame, Outbox};
 use crate::replies::Replies;
-use crate::rooms::Rooms;
+use crate::rooms::{Absent, Rooms};
 
 pub(crate) struct Shared<S, C, I> {
     pub(crate) node: NodeId,
@@ -29,6 +29,7 @@ pub(crate) struct Shared<S, C, I> {
     pub(crate) keys: Arc<ArcSwap<Keys>>,
     pub(crate) replies: Arc<Replies<S>>,
     pub(crate) rooms: Rooms,
+    pub(crate) absent: Arc<Absent>,
     pub(crate) health: Arc<Health>,
     pub(crate) meters: Meters,
     pub(crate) connections: Connections,

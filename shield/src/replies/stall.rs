@@ -1,83 +1,66 @@
-//! A room that nobody serves. The first command is repeated after 5, 20, 80 and 320 ms, then the room is opened and it
-//! is repeated again; once it is taken, the ones behind it follow in order. Nothing waits longer than the answer
-//! timeout: then Ack 6000, surely not applied.
+//! A room that nobody serves. Its first command is repeated after 5, 20, 80 and 320 ms; then the room is opened, and it
+//! is repeated again. Whoever has no sign that the room had an owner a moment ago asks for the open at once, beside the
+//! repeats, and repeats as soon as that is answered: else the first message into a room would wait for all of them in
+//! vain. Once the command is taken, the ones behind it follow in order. Nothing waits longer than the answer timeout:
+//! then Ack 6000, surely not applied.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message as _;
-use proto::{Code, internal};
+use proto::Code;
 use spine::Spine;
 use tokio::time::Instant;
-use voltron_core::mark;
 
-use super::table::{Next, Probed};
-use super::{Answer, CallError, Replies};
+use super::table::{Head, Next, Probed};
+use super::{Answer, OpenOutcome, Replies};
 use crate::route::Route;
 
 /// Pauses before the repeats.
 const PAUSES_MS: [u64; 4] = [5, 20, 80, 320];
 /// Pause between two attempts after the room was opened.
 const PAUSE_OPENED: Duration = Duration::from_millis(20);
-
-/// What became of an open.
-#[derive(Clone, Debug)]
-pub(crate) enum OpenOutcome {
-    /// Somebody serves the room.
-    Served,
-    /// Refused for good, e.g. 5001.
-    Refused(Code, String),
-    /// Nobody could be asked, or it came to nothing.
-    Unavailable,
-}
+/// Pause after an open that came to nothing.
+const PAUSE_UNAVAILABLE: Duration = Duration::from_millis(50);
+/// How long an answer is a sign of a living owner, in ms: as long as a Brain may be silent before it is taken for dead.
+const OWNER_KNOWN_MS: u64 = 3000;
 
 impl<S: Spine> Replies<S> {
-    /// Asks for a room to be opened.
-    pub(crate) async fn open(
-        &self,
-        route: &Route,
-        create: bool,
-        suspect: Option<(String, u64)>,
-        limit: Duration,
-    ) -> OpenOutcome {
-        mark!("shield.open-room");
-        let (suspect_node, suspect_term) = suspect.unwrap_or_default();
-        let open = internal::Open {
-            room: route.key.room.to_string(),
-            create,
-            suspect_node,
-            suspect_term,
-            tenant: String::new(),
-        };
-        match self.call(&route.open, open.encode_to_vec().into(), limit).await {
-            Ok(body) => match internal::Opened::decode(body) {
-                Ok(opened) if opened.code == 0 => OpenOutcome::Served,
-                Ok(opened) => match u16::try_from(opened.code).ok().and_then(Code::from_u16) {
-                    Some(code) if code.as_u16() < 6000 => OpenOutcome::Refused(code, opened.message),
-                    _ => OpenOutcome::Unavailable,
-                },
-                Err(_) => OpenOutcome::Unavailable,
-            },
-            Err(CallError::NoResponders | CallError::Timeout | CallError::Unavailable | CallError::Busy) => {
-                OpenOutcome::Unavailable
-            }
-        }
-    }
-
     /// Runs from the first 503 of a room until nothing waits for it any more.
     pub(super) async fn unstall(self: Arc<Self>, route: Arc<Route>) {
+        // An owner that has just answered is handing the room over, or a server of the cluster has not heard of its
+        // subscription yet: both are over in a moment.
+        let known = route.owner_known(self.since_start(Instant::now()), OWNER_KNOWN_MS);
+        let open = || Box::pin(self.open_for_head(&route));
+        let mut opening = (!known).then(open);
         let mut step = 0;
         loop {
-            match PAUSES_MS.get(step) {
-                Some(ms) => tokio::time::sleep(Duration::from_millis(*ms)).await,
-                None => {
+            let opened = match (PAUSES_MS.get(step), &mut opening) {
+                (Some(ms), None) => {
+                    step += 1;
+                    tokio::time::sleep(Duration::from_millis(*ms)).await;
+                    None
+                }
+                (Some(ms), Some(opening)) => tokio::select! {
+                    biased;
+                    opened = opening => Some(opened),
+                    () = tokio::time::sleep(Duration::from_millis(*ms)) => {
+                        step += 1;
+                        None
+                    }
+                },
+                (None, opening) => {
                     if step > PAUSES_MS.len() {
                         tokio::time::sleep(PAUSE_OPENED).await;
                     }
-                    self.open_for_head(&route).await;
+                    step += 1;
+                    Some(opening.get_or_insert_with(open).await)
                 }
+            };
+            match opened {
+                None => {}
+                Some(Opened::Refused) => opening = Some(open()),
+                Some(Opened::Served | Opened::Unavailable) => opening = None,
             }
-            step += 1;
             for old in self.expired(&route) {
                 self.answer(&old, &Answer::of(Code::Unavailable));
             }
@@ -116,19 +99,31 @@ impl<S: Spine> Replies<S> {
         self.table().expire(&route.key, before)
     }
 
-    async fn open_for_head(&self, route: &Route) {
-        let Some((create, since)) = self.table().head(&route.key) else { return };
+    async fn open_for_head(self: &Arc<Self>, route: &Route) -> Opened {
+        let Some(Head { order, create, since }) = self.table().head(&route.key) else { return Opened::Unavailable };
         let left = (since + self.answer_timeout).saturating_duration_since(Instant::now());
         match self.open(route, create, None, left).await {
-            OpenOutcome::Served => {}
-            OpenOutcome::Unavailable => tokio::time::sleep(Duration::from_millis(50)).await,
+            OpenOutcome::Served => Opened::Served,
+            OpenOutcome::Unavailable => {
+                tokio::time::sleep(PAUSE_UNAVAILABLE).await;
+                Opened::Unavailable
+            }
             OpenOutcome::Refused(code, text) => {
-                // Meant for the first one; the next may hold the right to create.
-                let head = self.table().pop(&route.key);
-                if let Some(pending) = head {
+                // Meant for the one that stood first then; the next may hold the right to create.
+                let refused = self.table().pop_if(&route.key, order);
+                if let Some(pending) = refused {
                     self.answer(&pending, &Answer::Own { code, text, retry_after_ms: 0 });
                 }
+                Opened::Refused
             }
         }
     }
+}
+
+/// What became of an open for the first command of a stall.
+enum Opened {
+    Served,
+    /// The command was refused: another stands first now.
+    Refused,
+    Unavailable,
 }

@@ -89,6 +89,15 @@ pub(super) enum Next {
     Over,
 }
 
+/// The first command of a stall, as far as an open must know it.
+pub(super) struct Head {
+    pub(super) order: u64,
+    /// Its user may bring the room into being.
+    pub(super) create: bool,
+    /// When it arrived.
+    pub(super) since: Instant,
+}
+
 enum State {
     Free,
     Busy(Pending),
@@ -331,10 +340,16 @@ impl Table {
         Some(pending)
     }
 
-    /// Whether the first command of a stall may create the room, and when it arrived.
-    pub(super) fn head(&self, room: &RoomKey) -> Option<(bool, Instant)> {
+    /// The same, if it is still this one.
+    pub(super) fn pop_if(&mut self, room: &RoomKey, order: u64) -> Option<Pending> {
         let head = self.stalls.get(room)?.queue.front()?;
-        Some((head.create, head.since))
+        if head.order == order { self.pop(room) } else { None }
+    }
+
+    /// The first command of a stall.
+    pub(super) fn head(&self, room: &RoomKey) -> Option<Head> {
+        let head = self.stalls.get(room)?.queue.front()?;
+        Some(Head { order: head.order, create: head.create, since: head.since })
     }
 
     /// The first command of a stall, to be published again.

@@ -103,7 +103,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         if !self.shared.health.serving() {
             return self.outbox.send(refused(Code::Unavailable, Code::Unavailable.message()));
         }
-        if self.shared.rooms.is_absent(&route.key) {
+        if self.shared.absent.knows(&route.key) {
             return self.outbox.send(refused(Code::RoomAbsent, Code::RoomAbsent.message()));
         }
         // A second SUB takes the place of the first: events of the old one that still wait are discarded.
