@@ -197,6 +197,7 @@ async fn a_message_through_nats_hardly_allocates() {
                 let mut replies = Vec::new();
                 loop {
                     tokio::select! {
+                        biased;
                         command = commands.next() => {
                             let Some(Delivery::Msg(message)) = command else { panic!("every command") };
                             replies.extend(message.reply);
