@@ -46,7 +46,7 @@ impl Release {
     /// The release below this workspace, if it is there and as new as its source.
     pub fn find(workspace: &Path) -> Result<Self, ReleaseError> {
         let folder = workspace.join(FOLDER);
-        let (binary, stamp) = (folder.join("bin/brain"), folder.join(STAMP));
+        let (binary, stamp) = (folder.join("bin/brain-node"), folder.join(STAMP));
         if !binary.is_file() || !stamp.is_file() {
             return Err(ReleaseError::Missing(binary));
         }
@@ -61,10 +61,10 @@ impl Release {
     }
 
     /// Starts a node with the terms that `arq config render brain` writes. The process becomes the Erlang machine itself: its
-    /// id is the one to signal.
+    /// id is the one to signal. When it takes rooms it prints one line of JSON; it logs to standard error.
     pub fn command(&self, terms: &Path, node: &NodeId) -> Command {
         let mut command = Command::new(&self.binary);
-        command.arg("start").arg(terms).arg(node.as_str());
+        command.arg("--config").arg(terms).args(["--node", node.as_str(), "--json"]);
         command
     }
 }
@@ -120,10 +120,10 @@ mod tests {
     fn only_a_release_as_new_as_its_source_is_started() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
-        assert!(matches!(Release::find(root), Err(ReleaseError::Missing(path)) if path.ends_with("bin/brain")));
+        assert!(matches!(Release::find(root), Err(ReleaseError::Missing(path)) if path.ends_with("bin/brain-node")));
         touch(root, "brain/mix.exs", 10);
         touch(root, "brain/lib/brain/room/core.ex", 11);
-        touch(root, "brain/_build/prod/rel/brain/bin/brain", 5);
+        touch(root, "brain/_build/prod/rel/brain/bin/brain-node", 5);
         touch(root, "brain/_build/prod/rel/brain/releases/start_erl.data", 20);
         let command = Release::find(root).unwrap().command(Path::new("terms"), &"brain-1".parse().unwrap());
         assert!(Path::new(command.as_std().get_program()).is_absolute());
