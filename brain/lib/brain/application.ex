@@ -60,7 +60,7 @@ defmodule Brain.Application do
         metrics: metrics,
         log: log,
         ready: fn -> ready(arguments, config) end,
-        failed: &fail(3, &1)
+        failed: &__MODULE__.failed/1
       }
 
       # The page and the sink are worth a restart of their own; the node has its own bound.
@@ -84,6 +84,7 @@ defmodule Brain.Application do
     IO.puts("brain #{node} takes rooms, on #{Enum.join(config.nats.urls, ", ")}\noperators: #{Page.url(Page)}/metrics")
   end
 
+  @spec start_failed(term) :: no_return
   defp start_failed(reason) do
     case reason do
       {:shutdown, {:failed_to_start_child, _, {:bind, why}}} ->
@@ -98,9 +99,12 @@ defmodule Brain.Application do
   end
 
   @doc false
+  @spec failed(String.t()) :: no_return
+  def failed(why), do: fail(3, why)
+
   # Ends the VM with a word to the operator: never with a crash dump, or a report that could hold a secret.
   @spec fail(1..3, String.t()) :: no_return
-  def fail(code, why) do
+  defp fail(code, why) do
     IO.puts(:standard_error, "brain: #{why}")
     System.halt(code)
   end

@@ -61,7 +61,7 @@ defmodule Brain.Node do
     mesh = %{
       context: context,
       ready: Map.get(options, :ready, fn -> :ok end),
-      failed: Map.get(options, :failed, fn why -> raise why end)
+      failed: Map.get(options, :failed, &exit/1)
     }
 
     children =

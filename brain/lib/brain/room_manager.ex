@@ -31,7 +31,12 @@ defmodule Brain.RoomManager do
 
   @doc "The process of a room here, if there is one."
   @spec whereis(Context.t(), {binary, binary}) :: nil | pid
-  def whereis(context, key), do: GenServer.whereis(Context.via(context, {:room, key}))
+  def whereis(context, key) do
+    case Registry.lookup(context.bus, {:room, key}) do
+      [{room, _}] -> room
+      [] -> nil
+    end
+  end
 
   @impl true
   def init([]), do: DynamicSupervisor.init(strategy: :one_for_one, max_children: @rooms_max)

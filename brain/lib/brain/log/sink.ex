@@ -66,8 +66,12 @@ defmodule Brain.Log.Sink do
   @impl true
   def terminate(_, state) do
     case drain({[], 0, 0}) do
-      {[], _, 0} -> :ok
-      {lines, _, dropped} -> put(state, lines, dropped) && terminate(:again, state)
+      {[], _, 0} ->
+        :ok
+
+      {lines, _, dropped} ->
+        put(state, lines, dropped)
+        terminate(:again, state)
     end
   end
 
@@ -89,8 +93,8 @@ defmodule Brain.Log.Sink do
     note = if dropped > 0, do: ["WARN #{dropped} log lines dropped: standard error is read too slowly\n"], else: []
     # Nobody can be told that standard error is closed.
     _ = IO.binwrite(state.device, [lines | note])
-    true
+    :ok
   catch
-    _, _ -> true
+    _, _ -> :ok
   end
 end
