@@ -1,7 +1,8 @@
 # Durable commands of one node on the pinned nats-server, over 100 rooms and in one, beside what the bare client echoes in
 # the same run: `MIX_ENV=test mix run bench/commands.exs [SECONDS] [only: echo | rooms | room]`.
 #
-# Node, driver and client share one VM; the broker is a process of its own. Each room has one driver with a window of
+# Node, driver and client share one VM, so the processor time that is printed is all of theirs (take
+# `ERL_FLAGS="+sbwt none +sbwtdcpu none +sbwtdio none"`, or waiting counts, too); the broker is a process of its own. Each room has one driver with a window of
 # commands in flight, of 16 users (the room remembers 256 commands of each, and only so many in all). A command counts when its Ack with code 0 has arrived; any other code is printed and
 # fails the run.
 
@@ -195,11 +196,13 @@ defmodule Commands do
     drivers = start.(counter)
     watched(@warm_ms)
     {from, at} = {:counters.get(counter, 1), now()}
+    {cpu_from, _} = :erlang.statistics(:runtime)
     watched(seconds * 1000)
-    rate = (:counters.get(counter, 1) - from) * 1_000_000 / (now() - at)
+    {done, took} = {:counters.get(counter, 1) - from, now() - at}
+    {cpu, _} = :erlang.statistics(:runtime)
     for pid <- drivers, do: Process.exit(pid, :kill)
     Process.sleep(300)
-    rate
+    {done * 1_000_000 / took, (cpu - cpu_from) * 1000 / done}
   end
 
   defp watched(ms) do
@@ -212,14 +215,14 @@ defmodule Commands do
 
   defp now, do: System.monotonic_time(:microsecond)
 
-  defp report(what, rate, metrics \\ nil) do
+  defp report(what, {rate, cpu_us}, metrics \\ nil) do
     entries =
       if metrics,
         do:
           ", #{Float.round(Metrics.get(metrics, :events) / max(Metrics.get(metrics, :entries), 1), 1)} events an entry",
         else: ""
 
-    IO.puts("#{what}: #{round(rate)}/s#{entries}")
+    IO.puts("#{what}: #{round(rate)}/s, #{Float.round(cpu_us, 1)} us of this VM's processors each#{entries}")
   end
 end
 
