@@ -2,9 +2,9 @@
 # the same run: `MIX_ENV=test mix run bench/commands.exs [SECONDS] [only: echo | rooms | room]`.
 #
 # Node, driver and client share one VM, so the processor time that is printed is all of theirs (take
-# `ERL_FLAGS="+sbwt none +sbwtdcpu none +sbwtdio none"`, or waiting counts, too); the broker is a process of its own. Each room has one driver with a window of
-# commands in flight, of 16 users (the room remembers 256 commands of each, and only so many in all). A command counts when its Ack with code 0 has arrived; any other code is printed and
-# fails the run.
+# `ERL_FLAGS="+sbwt none +sbwtdcpu none +sbwtdio none"`, or waiting counts, too); the broker is a process of its own. Each
+# room has one driver with a window of commands in flight, of 16 users: the room remembers 256 commands of each. A command
+# counts when its Ack with code 0 has arrived; any other code fails the run.
 
 defmodule Commands do
   alias Brain.{Codec, Metrics, Nats, NatsServer, Subject}

@@ -8,7 +8,7 @@ defmodule Brain.Calls do
 
   require Logger
 
-  alias Brain.{Context, Spine, Subject}
+  alias Brain.{Context, Nats, Spine, Subject}
   alias Brain.Room.Core
   alias Brain.Spine.StreamSpec
 
@@ -46,11 +46,15 @@ defmodule Brain.Calls do
     }
   end
 
-  @doc "Begins an append to the room's log; its outcome comes to the caller as `{:spine, tag, outcome}`."
+  @doc "Begins an append to the room's log; the caller gets `{:nats_reply, tag, result}`."
   @spec append(Context.t(), t, non_neg_integer, binary, term) :: :ok
   def append(context, subjects, expect, body, tag) do
-    Spine.append_async(context.spine, subjects.log, expect, body, tag)
+    Spine.append_direct(context.spine, subjects.log, expect, body, tag)
   end
+
+  @doc "What became of the append, from that result."
+  @spec appended(Context.t(), t, {:ok, Nats.message()} | {:error, Nats.request_error()}) :: Spine.outcome()
+  def appended(context, subjects, result), do: Spine.appended(context.spine, subjects.log, result)
 
   @doc "Performs one of the other calls; returns what the core is to be told."
   @spec perform(Context.t(), t, Core.effect()) :: Core.input() | :nothing

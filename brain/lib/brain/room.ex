@@ -21,6 +21,9 @@ defmodule Brain.Room do
   # The most messages that wait between a room's subscription and its core.
   @buffer 1024
 
+  # So many of them are taken in one turn.
+  @drained_max 256
+
   @type key :: {binary, binary}
 
   @doc "Starts the room's process; the Mesh is told of its end."
@@ -68,10 +71,14 @@ defmodule Brain.Room do
   def handle_cast(:stop, state), do: state |> finish() |> next()
 
   @impl true
-  def handle_info({:nats, sub, message}, %{sub: sub} = state), do: state |> delivered(message) |> next()
+  def handle_info({:nats, sub, message}, %{sub: sub} = state) do
+    state |> delivered(message) |> taken(@drained_max) |> next()
+  end
 
-  def handle_info({:spine, {:append, token}, outcome}, state) do
-    state |> step({:appended, token, outcome}) |> next()
+  # What is here already goes first, so that it goes out in the next entry.
+  def handle_info({:nats_reply, {:append, token}, result}, state) do
+    outcome = Calls.appended(state.context, state.subjects, result)
+    state |> taken(@drained_max) |> step({:appended, token, outcome}) |> next()
   end
 
   def handle_info(:timeout, state), do: state |> step(:wake) |> next()
@@ -146,6 +153,17 @@ defmodule Brain.Room do
     if state.listening and :queue.is_empty(state.kept) and Core.has_room?(state.core),
       do: serve(state, message),
       else: %{state | kept: :queue.in(message, state.kept)}
+  end
+
+  # More that waits in the mailbox, without a turn of the process for each.
+  defp taken(state, 0), do: state
+
+  defp taken(%{sub: sub} = state, left) do
+    receive do
+      {:nats, ^sub, message} -> state |> delivered(message) |> taken(left - 1)
+    after
+      0 -> state
+    end
   end
 
   defp serve_kept(state) do

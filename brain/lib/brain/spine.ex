@@ -74,6 +74,18 @@ defmodule Brain.Spine do
     Append.outcome(Append.run(spine, subject, expect, body), subject)
   end
 
+  @doc """
+  `append/4` without a process of its own, for who appends often: the caller gets the client's
+  `{:nats_reply, tag, result}`, which `appended/3` reads. It comes surely unless the connection's process is killed, so the
+  caller must not outlive that. `subject` must lie in a stream.
+  """
+  @spec append_direct(t, binary, seq, binary, term) :: :ok
+  def append_direct(spine, subject, expect, body, tag), do: Append.begin(spine, subject, expect, body, tag)
+
+  @doc "The outcome of an `append_direct/5` to `subject`, from its reply."
+  @spec appended(t, binary, {:ok, Nats.message()} | {:error, Nats.request_error()}) :: outcome
+  def appended(spine, subject, result), do: Append.finish(spine, subject, result)
+
   @doc "`append/4` with the reason why not."
   @spec attempt(t, binary, seq, binary) :: {:ok, seq} | {:error, append_error}
   def attempt(spine, subject, expect, body) do

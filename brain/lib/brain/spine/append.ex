@@ -22,6 +22,18 @@ defmodule Brain.Spine.Append do
     end
   end
 
+  @doc "See `Brain.Spine.append_direct/5`."
+  @spec begin(Spine.t(), binary, Spine.seq(), binary, term) :: :ok
+  def begin(spine, subject, expect, body, tag) do
+    Nats.request_async(spine.conn, subject, fence(expect), body, spine.timeout_ms, tag)
+  end
+
+  @doc "See `Brain.Spine.appended/3`."
+  @spec finish(Spine.t(), binary, {:ok, Nats.message()} | {:error, Nats.request_error()}) :: Spine.outcome()
+  def finish(spine, subject, result) do
+    result |> read(spine, subject, Subject.stream_of(subject, spine.logs)) |> outcome(subject)
+  end
+
   # The fence and nothing else: above all no `Nats-Msg-Id`, which would let JetStream swallow another room's entry.
   defp fence(expect), do: [{@fence, Integer.to_string(expect)}]
 
