@@ -9,7 +9,7 @@ defmodule Brain.PurityTest do
   @shell [Brain.Room]
   # Runs while others are compiled, and never after.
   @compile_time [Brain.Codec.Decoder, Brain.Codec.Encoder, Brain.Codec.Enum, Brain.Codec.Message, Brain.Codec.Table]
-  @core ~r/^Brain\.(Room\.|Codec(\.|$)|Proto\.|Envelope(\.|$)|Code$|Id$|Subject$|Rights$)/
+  @core ~r/^Brain\.(Room\.|Codec(\.|$)|Proto\.|Envelope(\.|$)|Mesh\.(Opened|Peers|Place)$|Code$|Id$|Subject$|Rights$)/
 
   # Plain data, every function of it.
   @data [Bitwise, Integer, List, Map, :binary, :gb_sets, :gb_trees, :lists, :maps, :queue]
@@ -68,7 +68,9 @@ defmodule Brain.PurityTest do
   test "the core is all there" do
     core = core()
     rooms = [Brain.Room.Core, Brain.Room.Core.Build, Brain.Room.Fold, Brain.Room.Decide, Brain.Room.Dedupe.Seen]
-    for module <- rooms ++ [Brain.Codec, Brain.Proto.V1.Envelope, Brain.Code], do: assert(module in core)
+
+    for module <- rooms ++ [Brain.Codec, Brain.Proto.V1.Envelope, Brain.Code, Brain.Mesh.Place],
+        do: assert(module in core)
   end
 
   test "a clock, a dice, a process or an atom from the outside would be found" do

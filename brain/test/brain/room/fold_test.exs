@@ -107,6 +107,27 @@ defmodule Brain.Room.FoldTest do
     assert folded.state == room.state and folded.tail.seq == 0
   end
 
+  test "a take-over begins every ttl anew, at a clock that never falls" do
+    owner = own(%Owner{}, true)
+    at = start_ms()
+    {_, owner} = commit(owner, [command("ann", 1, set("k", "v", ttl_ms: 500))])
+    assert State.next_end(owner.room.state) == at + 500
+    owner = own(%{owner | now: at + 400}, false)
+    assert {owner.room.tail.at, State.next_end(owner.room.state)} == {at + 400, at + 900}
+    # Written by an owner whose clock is behind: the room's is not.
+    behind = Fold.begin(owner.room, %LogEntry{kind: :owned, epoch: at, term: 3, at: at - 5})
+    assert {behind.tail.at, behind.tail.term, State.next_end(behind.state)} == {at + 400, 3, at + 900}
+  end
+
+  test "a silent user leaves the window with the room's clock" do
+    owner = own(%Owner{}, true)
+    {_, owner} = commit(owner, [command("ann", 1, say("hi"))])
+    {_, owner} = commit(%{owner | now: start_ms() + Dedupe.forget_ms()}, [])
+    assert Dedupe.len(owner.room.state.dedupe) == 1
+    {_, owner} = commit(%{owner | now: owner.now + 1}, [])
+    assert Dedupe.empty?(owner.room.state.dedupe)
+  end
+
   test "a tombstone leaves nothing, and a new epoch begins at 1" do
     owner = own(%Owner{}, true)
     {_, owner} = commit(owner, [command("ann", 1, set("k", "v"))])

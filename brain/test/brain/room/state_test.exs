@@ -59,10 +59,11 @@ defmodule Brain.Room.StateTest do
     end)
   end
 
-  test "what has ended is what a search of all keys would find" do
-    check({list(body()), integer(-10, 110_000)}, fn {bodies, ms} ->
+  test "what has ended is what a search of all keys would find, also after a take-over" do
+    check({list(body()), integer(-10, 110_000), oneof([nil, 0, 50_000])}, fn {bodies, ms, renewed} ->
       state = fill(bodies, @start_ms)
-      at = @start_ms + ms
+      state = if renewed, do: State.renew(state, @start_ms + renewed), else: state
+      at = @start_ms + ms + (renewed || 0)
       ends = for {key, %{expires_at: ends}} when ends > 0 <- State.keys(state), do: {key, ends}
       lock = State.lock(state)
       locks = if lock && lock.until > 0, do: [lock.until], else: []
@@ -85,6 +86,14 @@ defmodule Brain.Room.StateTest do
     state = state |> reread(1000) |> State.renew(4000)
     assert {State.next_end(state), State.ended(state, 4499)} == {4500, []}
     assert State.ended(state, 4500) == [{:key, "k"}]
+  end
+
+  test "what ends first after a take-over is what has the shortest ttl" do
+    state = fill([key_set("a", expires_at: 1900), key_set("b", expires_at: 1100), key_set("c", expires_at: 1500)], 1000)
+    state = State.renew(state, 4000)
+    assert State.next_end(state) == 4100
+    assert State.ended(state, 4500) == [{:key, "b"}, {:key, "c"}]
+    assert State.renew(state, 4000) == state
   end
 
   test "a lock, too, runs its full length again, and what never ends goes on" do
