@@ -15,16 +15,14 @@ defmodule Brain.Mesh do
 
   require Logger
 
-  alias Brain.{Codec, Context, Id, Metrics, Nats, Room, RoomManager, Spine, Subject}
-  alias Brain.Mesh.{Opened, Peers, Place, Prepare, Tails}
+  alias Brain.{Codec, Context, Id, Metrics, Nats, Spine, Subject}
+  alias Brain.Mesh.{Opened, Peers, Place, Prepare, Rooms, Tails}
   alias Brain.Proto.Internal.{Heartbeat, Open}
 
   # How long another node may be silent about a forwarded open before the next one is asked.
   @forward_limit_ms 500
   # The most opens being placed at once; beyond, a Shield's open goes unanswered and it asks again.
   @placing_max 4096
-  # A room that was lost to another owner is not taken again for this long, and a random part of it more.
-  @keep_away_ms 5000
   # The longest that rooms may take to finish at a stop.
   @stop_limit_ms 5000
   # Messages that wait between a subscription and this process.
@@ -66,12 +64,7 @@ defmodule Brain.Mesh do
       ticking: false,
       # Opens are taken.
       opened: false,
-      # key => monitor of its process
-      rooms: %{},
-      # monitor => key
-      monitors: %{},
-      # Rooms lost to another owner, and until when to stay away.
-      away: %{},
+      rooms: Rooms.new(context),
       # tag => an open that is being placed
       placing: %{},
       tag: 0,
@@ -149,9 +142,8 @@ defmodule Brain.Mesh do
     {:noreply, Enum.reduce(opens, state, fn {reply, create}, state -> open_here(state, key, reply, create) end)}
   end
 
-  def handle_info({:DOWN, monitor, :process, _, _}, %{monitors: monitors} = state) when is_map_key(monitors, monitor) do
-    Metrics.add(state.context.metrics, :rooms_crashed)
-    {:noreply, forget(state, monitors[monitor])}
+  def handle_info({:DOWN, monitor, :process, _, _}, state) do
+    {:noreply, drained(%{state | rooms: Rooms.down(state.rooms, monitor)})}
   end
 
   def handle_info(:stop_limit, %{draining: from} = state) when from != nil and from != :done do
@@ -164,14 +156,13 @@ defmodule Brain.Mesh do
 
   @impl true
   def handle_call({:ended, key, why}, _from, state) do
-    state = if why == :fenced, do: keep_away(state, key), else: state
-    {:reply, :ok, forget(state, key)}
+    {:reply, :ok, drained(%{state | rooms: Rooms.ended(state.rooms, key, why)})}
   end
 
   def handle_call(:drain, from, %{draining: nil} = state) do
     if opens = state.subs[:opens], do: Nats.unsubscribe(state.context.speaker, opens)
     state = say_alive(%{state | draining: from, placing: %{}}, true)
-    for {key, _} <- state.rooms, room = RoomManager.whereis(state.context, key), do: Room.stop(room)
+    Rooms.stop(state.rooms)
     Process.send_after(self(), :stop_limit, @stop_limit_ms)
     {:noreply, drained(state)}
   end
@@ -220,7 +211,6 @@ defmodule Brain.Mesh do
   defp say_alive(state, draining) do
     context = state.context
     now = Context.mono_ms(context)
-    away = for {key, until} <- state.away, until > now, into: %{}, do: {key, until}
 
     beat = %Heartbeat{
       node: context.node,
@@ -232,7 +222,7 @@ defmodule Brain.Mesh do
     }
 
     say(state, Subject.heartbeat_brain(context.node), Codec.encode(beat))
-    %{state | away: away, beat: state.beat + 1}
+    %{state | rooms: Rooms.tidy(state.rooms), beat: state.beat + 1}
   end
 
   defp heard(state, message) do
@@ -269,7 +259,7 @@ defmodule Brain.Mesh do
 
   defp place(state, key, reply, open) do
     cond do
-      is_map_key(state.rooms, key) ->
+      Rooms.here?(state.rooms, key) ->
         open_here(state, key, reply, open.create)
 
       map_size(state.placing) >= @placing_max ->
@@ -278,7 +268,7 @@ defmodule Brain.Mesh do
       true ->
         context = state.context
         living = Peers.living(state.peers, Context.mono_ms(context))
-        here? = not is_map_key(state.away, key)
+        here? = not Rooms.away?(state.rooms, key)
         living = Enum.filter(living, &(here? or &1.node != context.node))
         {tag, state} = placing(state, Place.begin(context.node, key, reply, open, living))
         Spine.last_async(context.spine, Subject.log(key), :leader, {:last, tag})
@@ -334,65 +324,22 @@ defmodule Brain.Mesh do
   defp open_here(%{draining: draining} = state, _, _, _) when draining != nil, do: state
 
   defp open_here(state, key, reply, create) do
-    room = is_map_key(state.rooms, key) && RoomManager.whereis(state.context, key)
-
-    cond do
-      room ->
-        Room.open(room, reply, create)
-        state
-
-      is_map_key(state.away, key) ->
-        unavailable(state, reply)
-
-      true ->
-        start(state, key, reply, create)
-    end
-  end
-
-  defp start(state, key, reply, create) do
-    case RoomManager.start_room(state.context, key, self()) do
-      {:ok, room} ->
-        Room.open(room, reply, create)
-        monitor = Process.monitor(room)
-        state = forget(state, key)
-        rooms = Map.put(state.rooms, key, monitor)
-        count(%{state | rooms: rooms, monitors: Map.put(state.monitors, monitor, key)})
-
-      {:error, reason} ->
-        Metrics.add(state.context.metrics, :rooms_refused)
-        Logger.warning("a room could not be started", error: reason)
-        unavailable(state, reply)
-    end
-  end
-
-  defp forget(state, key) do
-    case pop_in(state.rooms[key]) do
-      {nil, state} ->
-        state
-
-      {monitor, state} ->
-        Process.demonitor(monitor, [:flush])
-        drained(count(%{state | monitors: Map.delete(state.monitors, monitor)}))
-    end
-  end
-
-  defp keep_away(state, key) do
-    until = Context.mono_ms(state.context) + @keep_away_ms + rem(state.context.random.(), @keep_away_ms)
-    %{state | away: Map.put(state.away, key, until)}
+    {result, rooms} = Rooms.open(state.rooms, key, reply, create)
+    state = %{state | rooms: rooms}
+    if result == :ok, do: state, else: unavailable(state, reply)
   end
 
   # The last room has finished.
-  defp drained(%{draining: {_, _} = from, rooms: rooms} = state) when rooms == %{} do
-    GenServer.reply(from, :ok)
-    %{state | draining: :done}
+  defp drained(%{draining: {_, _} = from} = state) do
+    if Rooms.empty?(state.rooms) do
+      GenServer.reply(from, :ok)
+      %{state | draining: :done}
+    else
+      state
+    end
   end
 
   defp drained(state), do: state
-
-  defp count(state) do
-    Metrics.set(state.context.metrics, :rooms, map_size(state.rooms))
-    state
-  end
 
   # === Saying
 

@@ -1,0 +1,126 @@
+defmodule Brain.Mesh.Rooms do
+  @moduledoc """
+  The rooms of this node as the Mesh knows them: which are here, and which were lost to another owner a moment ago and are
+  not taken again yet. Owned by the Mesh, whose monitors it holds.
+  """
+
+  require Logger
+
+  alias Brain.{Context, Id, Metrics, Room, RoomManager}
+
+  # A room that was lost to another owner is not taken again for this long, and a random part of it more.
+  @keep_away_ms 5000
+
+  @enforce_keys [:context]
+  # `here`: key => monitor of its process; `monitors`: the other way round; `away`: key => until when to stay away.
+  defstruct [:context, here: %{}, monitors: %{}, away: %{}]
+
+  @type t :: %__MODULE__{
+          context: Context.t(),
+          here: %{Id.room_key() => reference},
+          monitors: %{reference => Id.room_key()},
+          away: %{Id.room_key() => integer}
+        }
+
+  @doc "None yet."
+  @spec new(Context.t()) :: t
+  def new(context), do: %__MODULE__{context: context}
+
+  @doc "True if the room is here."
+  @spec here?(t, Id.room_key()) :: boolean
+  def here?(rooms, key), do: is_map_key(rooms.here, key)
+
+  @doc "True if this node must not take the room now."
+  @spec away?(t, Id.room_key()) :: boolean
+  def away?(rooms, key), do: is_map_key(rooms.away, key)
+
+  @doc "True if none is here."
+  @spec empty?(t) :: boolean
+  def empty?(rooms), do: rooms.here == %{}
+
+  @doc "Has the room served here, and `reply` told so; `:unavailable` if that cannot be."
+  @spec open(t, Id.room_key(), binary, boolean) :: {:ok | :unavailable, t}
+  def open(rooms, key, reply, create) do
+    room = here?(rooms, key) && RoomManager.whereis(rooms.context, key)
+
+    cond do
+      room ->
+        Room.open(room, reply, create)
+        {:ok, rooms}
+
+      away?(rooms, key) ->
+        {:unavailable, rooms}
+
+      true ->
+        start(rooms, key, reply, create)
+    end
+  end
+
+  defp start(rooms, key, reply, create) do
+    case RoomManager.start_room(rooms.context, key, self()) do
+      {:ok, room} ->
+        Room.open(room, reply, create)
+        monitor = Process.monitor(room)
+        rooms = forget(rooms, key)
+        here = Map.put(rooms.here, key, monitor)
+        {:ok, count(%{rooms | here: here, monitors: Map.put(rooms.monitors, monitor, key)})}
+
+      {:error, reason} ->
+        Metrics.add(rooms.context.metrics, :rooms_refused)
+        Logger.warning("a room could not be started", error: reason)
+        {:unavailable, rooms}
+    end
+  end
+
+  @doc "A room says that it ends."
+  @spec ended(t, Id.room_key(), Brain.Room.Core.why()) :: t
+  def ended(rooms, key, :fenced) do
+    until = Context.mono_ms(rooms.context) + @keep_away_ms + rem(rooms.context.random.(), @keep_away_ms)
+    forget(%{rooms | away: Map.put(rooms.away, key, until)}, key)
+  end
+
+  def ended(rooms, key, _why), do: forget(rooms, key)
+
+  @doc "A process that was monitored is gone; a room of ours that had not said so has crashed."
+  @spec down(t, reference) :: t
+  def down(rooms, monitor) do
+    case rooms.monitors do
+      %{^monitor => key} ->
+        Metrics.add(rooms.context.metrics, :rooms_crashed)
+        forget(rooms, key)
+
+      _ ->
+        rooms
+    end
+  end
+
+  @doc "Forgets what need not be stayed away from any more."
+  @spec tidy(t) :: t
+  def tidy(rooms) do
+    now = Context.mono_ms(rooms.context)
+    %{rooms | away: for({key, until} <- rooms.away, until > now, into: %{}, do: {key, until})}
+  end
+
+  @doc "Asks every room to finish, answer and end."
+  @spec stop(t) :: :ok
+  def stop(rooms) do
+    for {key, _} <- rooms.here, room = RoomManager.whereis(rooms.context, key), do: Room.stop(room)
+    :ok
+  end
+
+  defp forget(rooms, key) do
+    case Map.pop(rooms.here, key) do
+      {nil, _} ->
+        rooms
+
+      {monitor, here} ->
+        Process.demonitor(monitor, [:flush])
+        count(%{rooms | here: here, monitors: Map.delete(rooms.monitors, monitor)})
+    end
+  end
+
+  defp count(rooms) do
+    Metrics.set(rooms.context.metrics, :rooms, map_size(rooms.here))
+    rooms
+  end
+end
