@@ -153,7 +153,7 @@ defmodule Brain.NatsServer do
     file = Path.join(folder, "nats-server_#{pid}.ports")
 
     until(@limit_ms, fn ->
-      with {:ok, text} <- File.read(file), [_all, port] <- Regex.run(~r/nats:\/\/[^"]*:(\d+)"/, text) do
+      with {:ok, text} <- File.read(file), [_all, port] <- Regex.run(~r/(?:nats|tls):\/\/[^"]*:(\d+)"/, text) do
         String.to_integer(port)
       else
         _ -> nil

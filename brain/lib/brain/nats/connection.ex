@@ -16,36 +16,11 @@ defmodule Brain.Nats.Connection do
 
   use GenServer
 
-  alias Brain.Nats.{Backoff, Calls, Dialer, Encoder, Frames, Info, Options, Parser, Socket, Subs, Writer}
+  alias Brain.Nats.{Backoff, Calls, Dialer, Encoder, Frames, Info, Options, Parser, Session, Socket, Subs, Writer}
 
   require Logger
 
   @inbox_sid 1
-
-  defstruct [
-    :options,
-    :inbox,
-    :calls_open,
-    :socket,
-    :parser,
-    :writer,
-    :counters,
-    :info,
-    :dialer,
-    :ticker,
-    phase: :idle,
-    generation: 0,
-    failures: 0,
-    failed: nil,
-    pings: :queue.new(),
-    unanswered: 0,
-    drained: false,
-    subs: Subs.new(),
-    calls: Calls.new(),
-    watchers: %{}
-  ]
-
-  @type state :: %__MODULE__{}
 
   @doc "Starts it under the options' name."
   @spec start_link(Options.t()) :: GenServer.on_start()
@@ -59,20 +34,21 @@ defmodule Brain.Nats.Connection do
     :ets.insert(options.name, {:connection, self(), calls_open, options.max_calls})
     :ets.insert(options.name, {:bounds, {options.queue_bytes, options.queue_messages}, options.publish_timeout_ms})
     inbox = options.inbox_prefix <> "." <> options.unique.() <> "."
-    {:ok, dial(%__MODULE__{options: options, inbox: inbox, calls_open: calls_open})}
+    {:ok, dial(%Session{options: options, inbox: inbox, calls_open: calls_open})}
   end
 
   # === What is asked of it
 
   @impl true
-  def handle_call({:subscribe, request}, from, state), do: {:noreply, subscribe(state, request, {:call, from})}
+  def handle_call({:subscribe, request}, from, state), do: {:noreply, Session.subscribe(state, request, {:call, from})}
 
   def handle_call(:watch, {pid, _tag}, state) do
-    {:reply, link(state), %{state | watchers: Map.put_new_lazy(state.watchers, pid, fn -> Process.monitor(pid) end)}}
+    {:reply, Session.link(state),
+     %{state | watchers: Map.put_new_lazy(state.watchers, pid, fn -> Process.monitor(pid) end)}}
   end
 
   def handle_call(:info, _from, state) do
-    {:reply, {link(state), state.info, Subs.count(state.subs)}, state}
+    {:reply, {Session.link(state), state.info, Subs.count(state.subs)}, state}
   end
 
   @impl true
@@ -80,11 +56,11 @@ defmodule Brain.Nats.Connection do
 
   @impl true
   def handle_info({:call, pid, tag, subject, headers, body, limit_ms, most}, state) do
-    {:noreply, call(state, {pid, tag}, {subject, headers, body}, limit_ms, most)}
+    {:noreply, Session.call(state, {pid, tag}, {subject, headers, body}, limit_ms, most)}
   end
 
-  def handle_info({:subscribe, request, tag}, state), do: {:noreply, subscribe(state, request, {:tag, tag})}
-  def handle_info({:unsubscribe, id}, state), do: {:noreply, forget(state, {:id, id})}
+  def handle_info({:subscribe, request, tag}, state), do: {:noreply, Session.subscribe(state, request, {:tag, tag})}
+  def handle_info({:unsubscribe, id}, state), do: {:noreply, Session.forget(state, {:id, id})}
   def handle_info({:room, id}, state), do: {:noreply, %{state | subs: Subs.room(state.subs, id)}}
 
   # === What the socket says
@@ -111,13 +87,10 @@ defmodule Brain.Nats.Connection do
   def handle_info({:tick, ticker}, %{ticker: ticker} = state), do: {:noreply, tick(state)}
 
   def handle_info({:deadline, token}, state) do
-    case Calls.close(state.calls, token) do
-      {call, calls} -> {:noreply, answer(%{state | calls: calls}, call, {:error, :timeout})}
-      :none -> {:noreply, state}
-    end
+    {:noreply, Session.expired(state, token)}
   end
 
-  def handle_info({:unconfirmed, sid}, state), do: {:noreply, refuse(state, sid, :timeout)}
+  def handle_info({:unconfirmed, sid}, state), do: {:noreply, Session.refuse(state, sid, :timeout)}
 
   # === Its processes, and those of others
 
@@ -139,7 +112,7 @@ defmodule Brain.Nats.Connection do
   def handle_info({:DOWN, monitor, :process, pid, _reason}, state) do
     case state.watchers do
       %{^pid => ^monitor} -> {:noreply, %{state | watchers: Map.delete(state.watchers, pid)}}
-      _ -> {:noreply, forget(state, {:monitor, monitor})}
+      _ -> {:noreply, Session.forget(state, {:monitor, monitor})}
     end
   end
 
@@ -153,7 +126,7 @@ defmodule Brain.Nats.Connection do
     state = if clean and state.phase == :up, do: drain(state), else: state
     if state.socket, do: if(state.drained, do: Socket.close(state.socket), else: Socket.abort(state.socket))
     state = hang_up(%{state | socket: nil})
-    Enum.each(Subs.sids(state.subs), &refuse(state, &1, :closed))
+    Enum.each(Subs.sids(state.subs), &Session.refuse(state, &1, :closed))
   end
 
   @doc "No password and no payload in a report."
@@ -188,18 +161,16 @@ defmodule Brain.Nats.Connection do
     writer = Writer.start_link(socket, counters)
     state = %{state | phase: :greeting, socket: socket, info: info, parser: parser, writer: writer, counters: counters}
     state = %{state | pings: :queue.new(), unanswered: 0, ticker: make_ref()}
-    state = write(state, [Encoder.sub(state.inbox <> "*", nil, @inbox_sid), Subs.frames(state.subs)])
-    state |> ping(:up) |> next_tick() |> handled(frames) |> arm()
+    state = Session.write(state, [Encoder.sub(state.inbox <> "*", nil, @inbox_sid), Subs.frames(state.subs)])
+    state |> Session.ping(:up) |> next_tick() |> handled(frames) |> arm()
   end
 
   defp announce(state) do
     generation = state.generation + 1
     state = %{state | phase: :up, generation: generation, failures: 0, failed: nil}
-    {confirmed, subs} = Subs.confirm(state.subs, :all)
-    state = %{state | subs: subs}
     offer(state)
-    Enum.each(confirmed, fn {sub, waiting} -> confirmed(waiting, {:ok, sub}) end)
-    tell(state, {:up, generation})
+    state = Session.confirm(state, :all)
+    Session.tell(state, {:up, generation})
     Logger.info("connection #{inspect(state.options.name)} to NATS #{inspect(state.info.server_id)} is up")
     state
   end
@@ -219,7 +190,7 @@ defmodule Brain.Nats.Connection do
   end
 
   defp tick(%{unanswered: unanswered} = state) when unanswered >= 2, do: lost(state, :silent)
-  defp tick(state), do: next_tick(ping(%{state | unanswered: state.unanswered + 1}, :alive))
+  defp tick(state), do: next_tick(Session.ping(%{state | unanswered: state.unanswered + 1}, :alive))
 
   defp next_tick(state) do
     Process.send_after(self(), {:tick, state.ticker}, state.options.ping_interval_ms)
@@ -240,11 +211,9 @@ defmodule Brain.Nats.Connection do
   defp hang_up(state) do
     :ets.delete(state.options.name, :link)
     if state.writer, do: stop_writer(state.writer)
-    {calls, rest} = Calls.close_all(state.calls)
     was = state.phase
-    state = %{state | phase: :idle, writer: nil, counters: nil, parser: nil, ticker: nil, calls: rest}
-    state = Enum.reduce(calls, state, &answer(&2, &1, {:error, :closed}))
-    if was == :up, do: tell(state, :down)
+    state = Session.fail_calls(%{state | phase: :idle, writer: nil, counters: nil, parser: nil, ticker: nil})
+    if was == :up, do: Session.tell(state, :down)
     state
   end
 
@@ -262,7 +231,7 @@ defmodule Brain.Nats.Connection do
   # Until the broker has seen all that was queued before, or for as long as a publish may take.
   defp drain(state) do
     Process.send_after(self(), :drain_no_longer, state.options.publish_timeout_ms)
-    drain_on(ping(state, :drained))
+    drain_on(Session.ping(state, :drained))
   end
 
   defp drain_on(%{drained: true} = state), do: state
@@ -293,17 +262,21 @@ defmodule Brain.Nats.Connection do
 
   defp received(state, data) do
     case Parser.feed(state.parser, data) do
-      {:ok, frames, parser} -> handled(%{state | parser: parser}, frames)
+      {:ok, frames, parser} -> alive(%{state | parser: parser}) |> handled(frames)
       {:error, reason, frames} -> state |> handled(frames) |> lost({:not_nats, reason})
     end
   end
+
+  # Any byte is a sign of life: a PONG may stand behind a lot of them, and its PING behind a lot of ours.
+  defp alive(%{phase: :up} = state), do: %{state | unanswered: 0}
+  defp alive(state), do: state
 
   defp handled(state, []), do: state
 
   defp handled(state, [{:msg, @inbox_sid, subject, reply, head, payload} | frames]) do
     with token when is_integer(token) <- Calls.token(subject, byte_size(state.inbox)),
          {:ok, message} <- Frames.message(nil, subject, reply, head, payload) do
-      state |> answered(token, message) |> handled(frames)
+      state |> Session.answered(token, message) |> handled(frames)
     else
       _ -> handled(state, frames)
     end
@@ -317,7 +290,7 @@ defmodule Brain.Nats.Connection do
   defp handled(state, [frame | frames]), do: state |> control(frame) |> handled(frames)
 
   defp control(%{socket: nil} = state, _frame), do: state
-  defp control(state, :ping), do: write(state, Encoder.pong())
+  defp control(state, :ping), do: Session.write(state, Encoder.pong())
   defp control(state, :ok), do: state
 
   defp control(state, :pong) do
@@ -343,7 +316,7 @@ defmodule Brain.Nats.Connection do
   defp control(state, {:err, text}) do
     case Frames.violation(text) do
       {:subscribe, pattern} ->
-        Enum.reduce(Subs.to_pattern(state.subs, pattern), state, &refuse(&2, &1, {:denied, :binary.copy(text)}))
+        Enum.reduce(Subs.to_pattern(state.subs, pattern), state, &Session.refuse(&2, &1, {:denied, :binary.copy(text)}))
 
       _other ->
         Logger.error("NATS refused something #{inspect(state.options.name)} did: #{inspect(text)}")
@@ -351,131 +324,9 @@ defmodule Brain.Nats.Connection do
     end
   end
 
-  defp ponged(state, :alive), do: %{state | unanswered: max(state.unanswered - 1, 0)}
+  defp ponged(state, :alive), do: state
   defp ponged(state, :up), do: announce(state)
   defp ponged(state, :drained), do: %{state | drained: true}
 
-  defp ponged(state, {:sub, sid}) do
-    {confirmed, subs} = Subs.confirm(state.subs, sid)
-    Enum.each(confirmed, fn {sub, waiting} -> confirmed(waiting, {:ok, sub}) end)
-    %{state | subs: subs}
-  end
-
-  # === Requests
-
-  defp call(%{phase: :up} = state, {pid, tag}, {subject, headers, body}, limit_ms, most) do
-    timer = &Process.send_after(self(), {:deadline, &1}, limit_ms)
-    {token, calls} = Calls.open(state.calls, pid, tag, most, timer)
-    frame = Encoder.hpub(subject, state.inbox <> Integer.to_string(token), headers, body)
-    state = %{state | calls: calls}
-
-    case Writer.push(state.writer, state.counters, frame, bounds(state)) do
-      :ok ->
-        state
-
-      {:error, :full} ->
-        {call, calls} = Calls.close(state.calls, token)
-        answer(%{state | calls: calls}, call, {:error, :full})
-    end
-  end
-
-  defp call(state, {pid, tag}, _frame, _limit_ms, _most) do
-    :atomics.sub(state.calls_open, 1, 1)
-    send(pid, {:nats_reply, tag, {:error, :closed}})
-    state
-  end
-
-  defp answered(state, token, message) do
-    case Calls.answer(state.calls, token, message.status) do
-      {:more, call, calls} ->
-        send(call.pid, {:nats_reply, call.tag, {:ok, message}})
-        %{state | calls: calls}
-
-      {:done, call, calls} ->
-        result = if message.status == 503, do: {:error, :no_responders}, else: {:ok, message}
-        answer(%{state | calls: calls}, call, result)
-
-      :none ->
-        state
-    end
-  end
-
-  # The last word to a call.
-  defp answer(state, call, result) do
-    Process.cancel_timer(call.timer, async: true, info: false)
-    :atomics.sub(state.calls_open, 1, 1)
-    send(call.pid, {:nats_reply, call.tag, result})
-    state
-  end
-
-  # === Subscriptions
-
-  defp subscribe(state, {sub, pid, subject, queue, max, limit_ms}, answer) do
-    if Subs.count(state.subs) >= state.options.max_subscriptions do
-      confirmed({{answer, pid}, nil}, {:error, :full})
-      state
-    else
-      sid = Subs.next(state.subs)
-      timer = Process.send_after(self(), {:unconfirmed, sid}, limit_ms)
-      subs = Subs.add(state.subs, sub, pid, subject, queue, max, {{answer, pid}, timer})
-      state = %{state | subs: subs}
-      # Without a connection it is sent, and confirmed, with all others.
-      if state.writer, do: state |> write(Encoder.sub(subject, queue, sid)) |> ping({:sub, sid}), else: state
-    end
-  end
-
-  defp forget(state, which) do
-    case Subs.remove(state.subs, which) do
-      {entry, subs} ->
-        if entry.waiting, do: confirmed(entry.waiting, {:error, :unsubscribed})
-        state = %{state | subs: subs}
-        if state.writer, do: write(state, Encoder.unsub(entry.sid)), else: state
-
-      :none ->
-        state
-    end
-  end
-
-  # It ends from our side: who waits for it is told, else its subscriber.
-  defp refuse(state, sid, reason) do
-    case Subs.remove(state.subs, {:sid, sid}) do
-      {entry, subs} ->
-        if entry.waiting,
-          do: confirmed(entry.waiting, {:error, reason}),
-          else: send(entry.pid, {:nats_ended, entry.sub, reason})
-
-        state = %{state | subs: subs}
-        if state.writer, do: write(state, Encoder.unsub(sid)), else: state
-
-      :none ->
-        state
-    end
-  end
-
-  defp confirmed({{answer, pid}, timer}, result) do
-    if timer, do: Process.cancel_timer(timer, async: true, info: false)
-
-    case answer do
-      {:call, from} -> GenServer.reply(from, result)
-      {:tag, tag} -> send(pid, {:nats_subscribed, tag, result})
-    end
-  end
-
-  # === Small things
-
-  defp ping(state, what), do: write(%{state | pings: :queue.in(what, state.pings)}, Encoder.ping())
-
-  defp write(state, frame) do
-    Writer.force(state.writer, state.counters, frame)
-    state
-  end
-
-  defp bounds(state), do: {state.options.queue_bytes, state.options.queue_messages}
-
-  defp link(%{phase: :up, generation: generation}), do: {:up, generation}
-  defp link(_state), do: :down
-
-  defp tell(state, link) do
-    Enum.each(state.watchers, fn {pid, _monitor} -> send(pid, {:nats_link, state.options.name, link}) end)
-  end
+  defp ponged(state, {:sub, sid}), do: Session.confirm(state, sid)
 end

@@ -41,11 +41,11 @@ defmodule Brain.Nats.Socket do
 
     tls =
       authorities ++
+        named(name) ++
         [
           verify: :verify_peer,
           depth: 4,
           versions: [:"tlsv1.3", :"tlsv1.2"],
-          server_name_indication: sni(name),
           customize_hostname_check: [match_fun: :public_key.pkix_verify_hostname_match_fun(:https)],
           mode: :binary,
           active: false,
@@ -56,9 +56,9 @@ defmodule Brain.Nats.Socket do
     with {:ok, socket} <- :ssl.connect(socket, tls, limit_ms), do: {:ok, {:ssl, socket}}
   end
 
-  # Without a name to indicate, `:ssl` checks the certificate against the address it connected to.
-  defp sni(name) when is_list(name), do: name
-  defp sni(address), do: :inet.ntoa(address)
+  # Without a name, `:ssl` checks the certificate against the address it is connected to.
+  defp named(name) when is_list(name), do: [server_name_indication: name]
+  defp named(_address), do: []
 
   @doc "Reads what there is, passive."
   @spec recv(t, pos_integer) :: {:ok, binary} | {:error, term}
