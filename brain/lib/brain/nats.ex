@@ -79,9 +79,8 @@ defmodule Brain.Nats do
   @spec publish(conn, binary, binary | nil, iodata) :: :ok | {:error, publish_error}
   def publish(conn, subject, reply, body) do
     with true <- Encoder.subject?(subject) and (is_nil(reply) or Encoder.subject?(reply)),
-         {:link, _generation, writer, counters, max_payload} <- row(conn, :link),
+         {:link, _generation, writer, counters, max_payload, bounds} <- row(conn, :link),
          true <- IO.iodata_length(body) <= max_payload || :too_big do
-      {:bounds, bounds, _limit} = row(conn, :bounds)
       Writer.push(writer, counters, Encoder.pub(subject, reply, body), bounds)
     else
       false -> {:error, :bad_subject}
@@ -128,7 +127,7 @@ defmodule Brain.Nats do
   @spec request_many(conn, binary, Headers.t(), iodata, non_neg_integer, term, pos_integer) :: :ok
   def request_many(conn, subject, headers, body, limit_ms, tag, most) do
     with {:bad_subject, true} <- {:bad_subject, Encoder.subject?(subject) and Headers.valid?(headers)},
-         {:link, _generation, _writer, _counters, max_payload} <- row(conn, :link),
+         {:link, _generation, _writer, _counters, max_payload, _bounds} <- row(conn, :link),
          {:too_big, true} <- {:too_big, Headers.size(headers) + IO.iodata_length(body) <= max_payload},
          {:connection, pid, open, max} <- row(conn, :connection),
          {:full, true} <- {:full, place(open, max)} do
@@ -184,7 +183,7 @@ defmodule Brain.Nats do
   @spec link(conn) :: link
   def link(conn) do
     case row(conn, :link) do
-      {:link, generation, _writer, _counters, _max} -> {:up, generation}
+      {:link, generation, _writer, _counters, _max, _bounds} -> {:up, generation}
       :none -> :down
     end
   end
@@ -209,7 +208,7 @@ defmodule Brain.Nats do
 
     {bytes, messages} =
       case row(conn, :link) do
-        {:link, _generation, _writer, counters, _max} -> Writer.queued(counters)
+        {:link, _generation, _writer, counters, _max, _bounds} -> Writer.queued(counters)
         :none -> {0, 0}
       end
 
@@ -231,7 +230,7 @@ defmodule Brain.Nats do
 
     with true <- Encoder.subject?(subject, true) and (is_nil(queue) or Encoder.subject?(queue)),
          {:connection, pid, _open, _max} <- row(conn, :connection),
-         {:bounds, _bounds, limit_ms} <- row(conn, :bounds) do
+         {:patience, limit_ms} <- row(conn, :patience) do
       {:ok, pid, {Sub.new(pid), self(), subject, queue, max, limit_ms}}
     else
       false -> {:error, :bad_subject}

@@ -11,7 +11,8 @@ defmodule Brain.Nats.Connection do
   4. `:up`: its PONG has come: the broker has them all.
 
   Publishers do not come through here. The table named like the connection says to which writer they may send:
-  `{:link, generation, writer, counters, max_payload}`, there only while it is up; and `{:connection, pid, calls}`.
+  `{:link, generation, writer, counters, max_payload, bounds}`, there only while it is up; and what stays the same,
+  `{:connection, pid, calls, max_calls}` and `{:patience, ms}`.
   """
 
   use GenServer
@@ -32,7 +33,7 @@ defmodule Brain.Nats.Connection do
     :ets.new(options.name, [:named_table, :protected, :set, read_concurrency: true])
     calls_open = :atomics.new(1, signed: true)
     :ets.insert(options.name, {:connection, self(), calls_open, options.max_calls})
-    :ets.insert(options.name, {:bounds, {options.queue_bytes, options.queue_messages}, options.publish_timeout_ms})
+    :ets.insert(options.name, {:patience, options.publish_timeout_ms})
     inbox = options.inbox_prefix <> "." <> options.unique.() <> "."
     {:ok, dial(%Session{options: options, inbox: inbox, calls_open: calls_open})}
   end
@@ -176,7 +177,8 @@ defmodule Brain.Nats.Connection do
   end
 
   defp offer(state) do
-    link = {:link, state.generation, state.writer, state.counters, state.info.max_payload}
+    bounds = Session.bounds(state)
+    link = {:link, state.generation, state.writer, state.counters, state.info.max_payload, bounds}
     :ets.insert(state.options.name, link)
   end
 

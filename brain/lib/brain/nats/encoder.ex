@@ -58,22 +58,34 @@ defmodule Brain.Nats.Encoder do
   def subject?(text, wildcards \\ false)
 
   def subject?(text, wildcards) when is_binary(text) and byte_size(text) in 1..@subject_max do
-    tokens?(text, 0, wildcards) and String.valid?(text)
+    case tokens(text, 0, wildcards) do
+      :ascii -> true
+      :other -> String.valid?(text) and tokens(ascii(text), 0, wildcards) == :ascii
+      :bad -> false
+    end
   end
 
   def subject?(_text, _wildcards), do: false
 
-  # `size`: of the token so far.
-  defp tokens?(<<?., rest::binary>>, size, wild) when size > 0 and rest != "", do: tokens?(rest, 0, wild)
-  defp tokens?(<<>>, size, _wild), do: size > 0
-  defp tokens?(<<?., _::binary>>, _size, _wild), do: false
-  defp tokens?(<<c, _::binary>>, _size, _wild) when c <= ?\s or c == 0x7F, do: false
-  defp tokens?(<<?>>>, 0, wild), do: wild
-  defp tokens?(<<?*>>, 0, wild), do: wild
-  defp tokens?(<<?*, ?., rest::binary>>, 0, true), do: rest != "" and tokens?(rest, 0, true)
-  defp tokens?(<<?*, ?., _::binary>>, 0, false), do: false
-  defp tokens?(<<?>, ?., _::binary>>, 0, _wild), do: false
-  defp tokens?(<<_, rest::binary>>, size, wild), do: tokens?(rest, size + 1, wild)
+  # `size`: of the token so far. One walk is enough for what almost all subjects are.
+  defp tokens(<<c, rest::binary>>, size, wild) when c in ?a..?z or c in ?0..?9 or c in ?A..?Z do
+    tokens(rest, size + 1, wild)
+  end
+
+  defp tokens(<<?., rest::binary>>, size, wild) when size > 0 and rest != "", do: tokens(rest, 0, wild)
+  defp tokens(<<>>, _size, _wild), do: :ascii
+  defp tokens(<<?., _::binary>>, _size, _wild), do: :bad
+  defp tokens(<<c, _::binary>>, _size, _wild) when c <= ?\s or c == 0x7F, do: :bad
+  defp tokens(<<c, _::binary>>, _size, _wild) when c >= 0x80, do: :other
+  defp tokens(<<?>>>, 0, true), do: :ascii
+  defp tokens(<<?*, ?., rest::binary>>, 0, true) when rest != "", do: tokens(rest, 0, true)
+  defp tokens(<<?*>>, 0, true), do: :ascii
+  defp tokens(<<c>>, 0, _wild) when c in [?*, ?>], do: :bad
+  defp tokens(<<c, ?., _::binary>>, 0, _wild) when c in [?*, ?>], do: :bad
+  defp tokens(<<_, rest::binary>>, size, wild), do: tokens(rest, size + 1, wild)
+
+  # Beyond ASCII every byte is as good as a letter.
+  defp ascii(text), do: for(<<c <- text>>, into: <<>>, do: <<if(c >= 0x80, do: ?x, else: c)>>)
 
   defp size(body), do: Integer.to_string(IO.iodata_length(body))
 end

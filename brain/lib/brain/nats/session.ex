@@ -201,7 +201,9 @@ defmodule Brain.Nats.Session do
     state
   end
 
-  defp bounds(state), do: {state.options.queue_bytes, state.options.queue_messages}
+  @doc "What may wait for the socket: bytes and messages."
+  @spec bounds(t) :: {pos_integer, pos_integer}
+  def bounds(state), do: {state.options.queue_bytes, state.options.queue_messages}
 
   @doc "The link as others are told of it."
   @spec link(t) :: Brain.Nats.link()
