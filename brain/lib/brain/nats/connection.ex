@@ -30,7 +30,7 @@ defmodule Brain.Nats.Connection do
   @impl true
   def init(options) do
     Process.flag(:trap_exit, true)
-    :ets.new(options.name, [:named_table, :protected, :set, read_concurrency: true])
+    _table = :ets.new(options.name, [:named_table, :protected, :set, read_concurrency: true])
     calls_open = :atomics.new(1, signed: true)
     :ets.insert(options.name, {:connection, self(), calls_open, options.max_calls})
     :ets.insert(options.name, {:patience, options.publish_timeout_ms})

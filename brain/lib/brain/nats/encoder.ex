@@ -11,11 +11,11 @@ defmodule Brain.Nats.Encoder do
   @doc "`PUB`."
   @spec pub(binary, binary | nil, iodata) :: iodata
   def pub(subject, nil, body) do
-    [<<"PUB ", subject::binary, ?\s, size(body)::binary, "\r\n">>, body | "\r\n"]
+    [<<"PUB ", subject::binary, ?\s, size(body)::binary, "\r\n">>, body, "\r\n"]
   end
 
   def pub(subject, reply, body) do
-    [<<"PUB ", subject::binary, ?\s, reply::binary, ?\s, size(body)::binary, "\r\n">>, body | "\r\n"]
+    [<<"PUB ", subject::binary, ?\s, reply::binary, ?\s, size(body)::binary, "\r\n">>, body, "\r\n"]
   end
 
   @doc "`HPUB`, or `PUB` if there are no headers."
@@ -26,7 +26,7 @@ defmodule Brain.Nats.Encoder do
     block = IO.iodata_to_binary(Headers.encode(headers))
     all = Integer.to_string(byte_size(block) + IO.iodata_length(body))
     reply = if reply, do: [?\s, reply], else: []
-    [["HPUB ", subject, reply, ?\s, size(block), ?\s, all, "\r\n", block], body | "\r\n"]
+    [["HPUB ", subject, reply, ?\s, size(block), ?\s, all, "\r\n", block], body, "\r\n"]
   end
 
   @doc "`SUB`, perhaps in a queue group."

@@ -100,7 +100,7 @@ defmodule Brain.Nats.Session do
 
   # The last word to a call.
   defp finish(state, call, result) do
-    Process.cancel_timer(call.timer, async: true, info: false)
+    _ = Process.cancel_timer(call.timer, async: true, info: false)
     :atomics.sub(state.calls_open, 1, 1)
     send(call.pid, {:nats_reply, call.tag, result})
     state
@@ -180,7 +180,7 @@ defmodule Brain.Nats.Session do
   end
 
   defp confirmed({{answer, pid}, timer}, result) do
-    if timer, do: Process.cancel_timer(timer, async: true, info: false)
+    _ = if timer, do: Process.cancel_timer(timer, async: true, info: false)
 
     case answer do
       {:call, from} -> GenServer.reply(from, result)

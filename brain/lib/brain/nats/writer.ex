@@ -74,7 +74,7 @@ defmodule Brain.Nats.Writer do
 
   defp collect(frames, bytes, messages, socket, counters) when bytes < @batch_bytes do
     receive do
-      {:frame, frame, size} -> collect([frames | frame], bytes + size, messages + 1, socket, counters)
+      {:frame, frame, size} -> collect([frames, frame], bytes + size, messages + 1, socket, counters)
     after
       0 -> write(frames, bytes, messages, socket, counters)
     end
