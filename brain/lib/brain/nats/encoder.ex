@@ -9,7 +9,7 @@ defmodule Brain.Nats.Encoder do
   @subject_max 512
 
   @doc "`PUB`."
-  @spec pub(binary, binary | nil, iodata) :: iodata
+  @spec pub(binary, binary | nil, iodata) :: iolist
   def pub(subject, nil, body) do
     [<<"PUB ", subject::binary, ?\s, size(body)::binary, "\r\n">>, body, "\r\n"]
   end
@@ -19,7 +19,7 @@ defmodule Brain.Nats.Encoder do
   end
 
   @doc "`HPUB`, or `PUB` if there are no headers."
-  @spec hpub(binary, binary | nil, Headers.t(), iodata) :: iodata
+  @spec hpub(binary, binary | nil, Headers.t(), iodata) :: iolist
   def hpub(subject, reply, [], body), do: pub(subject, reply, body)
 
   def hpub(subject, reply, headers, body) do
@@ -30,16 +30,16 @@ defmodule Brain.Nats.Encoder do
   end
 
   @doc "`SUB`, perhaps in a queue group."
-  @spec sub(binary, binary | nil, pos_integer) :: iodata
+  @spec sub(binary, binary | nil, pos_integer) :: iolist
   def sub(subject, nil, sid), do: ["SUB ", subject, ?\s, Integer.to_string(sid), "\r\n"]
   def sub(subject, queue, sid), do: ["SUB ", subject, ?\s, queue, ?\s, Integer.to_string(sid), "\r\n"]
 
   @doc "`UNSUB`, at once."
-  @spec unsub(pos_integer) :: iodata
+  @spec unsub(pos_integer) :: iolist
   def unsub(sid), do: ["UNSUB ", Integer.to_string(sid), "\r\n"]
 
   @doc "`CONNECT` with its options."
-  @spec connect(map) :: iodata
+  @spec connect(map) :: iolist
   def connect(options), do: ["CONNECT ", :jiffy.encode(options), "\r\n"]
 
   @doc "`PING`."

@@ -27,7 +27,7 @@ defmodule Brain.Nats.Headers do
   def parse(_block), do: {:error, :bad_headers}
 
   @doc "A block without status. Keys and values are the program's own."
-  @spec encode(t) :: iodata
+  @spec encode(t) :: iolist
   def encode(headers) do
     ["NATS/1.0\r\n", Enum.map(headers, fn {key, value} -> [key, ": ", value, "\r\n"] end), "\r\n"]
   end

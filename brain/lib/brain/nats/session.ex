@@ -59,7 +59,7 @@ defmodule Brain.Nats.Session do
 
   @doc "Makes a request; its answers go to `pid`."
   @spec call(t, {pid, term}, {binary, list, iodata}, non_neg_integer, pos_integer) :: t
-  def call(%{phase: :up} = state, {pid, tag}, {subject, headers, body}, limit_ms, most) do
+  def call(%__MODULE__{phase: :up} = state, {pid, tag}, {subject, headers, body}, limit_ms, most) do
     timer = &Process.send_after(self(), {:deadline, &1}, limit_ms)
     {token, calls} = Calls.open(state.calls, pid, tag, most, timer)
     frame = Encoder.hpub(subject, state.inbox <> Integer.to_string(token), headers, body)
@@ -75,7 +75,7 @@ defmodule Brain.Nats.Session do
     end
   end
 
-  def call(state, {pid, tag}, _frame, _limit_ms, _most) do
+  def call(%__MODULE__{} = state, {pid, tag}, _frame, _limit_ms, _most) do
     :atomics.sub(state.calls_open, 1, 1)
     send(pid, {:nats_reply, tag, {:error, :closed}})
     state
@@ -83,7 +83,7 @@ defmodule Brain.Nats.Session do
 
   @doc "An answer has come."
   @spec answered(t, pos_integer, Brain.Nats.message()) :: t
-  def answered(state, token, message) do
+  def answered(%__MODULE__{} = state, token, message) do
     case Calls.answer(state.calls, token, message.status) do
       {:more, call, calls} ->
         send(call.pid, {:nats_reply, call.tag, {:ok, message}})
@@ -99,7 +99,7 @@ defmodule Brain.Nats.Session do
   end
 
   # The last word to a call.
-  defp finish(state, call, result) do
+  defp finish(%__MODULE__{} = state, call, result) do
     _ = Process.cancel_timer(call.timer, async: true, info: false)
     :atomics.sub(state.calls_open, 1, 1)
     send(call.pid, {:nats_reply, call.tag, result})
@@ -108,7 +108,7 @@ defmodule Brain.Nats.Session do
 
   @doc "A request's time is over."
   @spec expired(t, pos_integer) :: t
-  def expired(state, token) do
+  def expired(%__MODULE__{} = state, token) do
     case Calls.close(state.calls, token) do
       {call, calls} -> finish(%{state | calls: calls}, call, {:error, :timeout})
       :none -> state
@@ -117,7 +117,7 @@ defmodule Brain.Nats.Session do
 
   @doc "The connection is lost: all requests in flight say so."
   @spec fail_calls(t) :: t
-  def fail_calls(state) do
+  def fail_calls(%__MODULE__{} = state) do
     {calls, rest} = Calls.close_all(state.calls)
     Enum.reduce(calls, %{state | calls: rest}, &finish(&2, &1, {:error, :closed}))
   end
@@ -126,7 +126,7 @@ defmodule Brain.Nats.Session do
 
   @doc "Makes a subscription, to be confirmed within `limit_ms`."
   @spec subscribe(t, {Sub.t(), pid, binary, binary | nil, pos_integer, pos_integer}, asker) :: t
-  def subscribe(state, {sub, pid, subject, queue, max, limit_ms}, answer) do
+  def subscribe(%__MODULE__{} = state, {sub, pid, subject, queue, max, limit_ms}, answer) do
     if Subs.count(state.subs) >= state.options.max_subscriptions do
       confirmed({{answer, pid}, nil}, {:error, :full})
       state
@@ -142,7 +142,7 @@ defmodule Brain.Nats.Session do
 
   @doc "Its subscriber does not want it any more, or is gone."
   @spec forget(t, {:id | :monitor, reference}) :: t
-  def forget(state, which) do
+  def forget(%__MODULE__{} = state, which) do
     case Subs.remove(state.subs, which) do
       {entry, subs} ->
         if entry.waiting, do: confirmed(entry.waiting, {:error, :unsubscribed})
@@ -156,7 +156,7 @@ defmodule Brain.Nats.Session do
 
   @doc "It ends from our side: who waits for it is told, else its subscriber."
   @spec refuse(t, pos_integer, Brain.Nats.subscribe_error()) :: t
-  def refuse(state, sid, reason) do
+  def refuse(%__MODULE__{} = state, sid, reason) do
     case Subs.remove(state.subs, {:sid, sid}) do
       {entry, subs} ->
         if entry.waiting,
@@ -173,7 +173,7 @@ defmodule Brain.Nats.Session do
 
   @doc "The broker has confirmed one, or all of them."
   @spec confirm(t, :all | pos_integer) :: t
-  def confirm(state, which) do
+  def confirm(%__MODULE__{} = state, which) do
     {confirmed, subs} = Subs.confirm(state.subs, which)
     Enum.each(confirmed, fn {sub, waiting} -> confirmed(waiting, {:ok, sub}) end)
     %{state | subs: subs}
@@ -192,11 +192,11 @@ defmodule Brain.Nats.Session do
 
   @doc "Sends a PING; `what` its PONG means."
   @spec ping(t, :up | :alive | :drained | {:sub, pos_integer}) :: t
-  def ping(state, what), do: write(%{state | pings: :queue.in(what, state.pings)}, Encoder.ping())
+  def ping(%__MODULE__{} = state, what), do: write(%{state | pings: :queue.in(what, state.pings)}, Encoder.ping())
 
   @doc "Sends a frame of the connection's own."
   @spec write(t, iodata) :: t
-  def write(state, frame) do
+  def write(%__MODULE__{} = state, frame) do
     Writer.force(state.writer, state.counters, frame)
     state
   end

@@ -118,7 +118,7 @@ defmodule Brain.Nats.Subs do
   def sids(subs), do: subs.by_sid |> Map.keys() |> Enum.sort()
 
   @doc "What makes all of them again on a new connection."
-  @spec frames(t) :: iodata
+  @spec frames(t) :: [iolist]
   def frames(subs) do
     for sid <- sids(subs), %{subject: subject, queue: queue} = subs.by_sid[sid], do: Encoder.sub(subject, queue, sid)
   end
@@ -128,7 +128,7 @@ defmodule Brain.Nats.Subs do
   copy; what it cannot make (headers that are none) is as if it had not come.
   """
   @spec deliver(t, pos_integer, (binary -> {:ok, map} | {:error, term})) :: t
-  def deliver(subs, sid, make) do
+  def deliver(%__MODULE__{} = subs, sid, make) do
     with %{^sid => %{sub: sub} = entry} <- subs.by_sid,
          {:ok, message} <- make.(entry.subject) do
       cond do
@@ -152,7 +152,7 @@ defmodule Brain.Nats.Subs do
 
   @doc "There is room again: says what was lost."
   @spec room(t, reference) :: t
-  def room(subs, id) do
+  def room(%__MODULE__{} = subs, id) do
     case subs.ids do
       %{^id => sid} -> said(subs, sid)
       _ -> subs
@@ -160,7 +160,7 @@ defmodule Brain.Nats.Subs do
   end
 
   # If there is room for a message, the loss before it can be told. First owed, then looked: see `Sub.ack/2`.
-  defp said(subs, sid) do
+  defp said(%__MODULE__{} = subs, sid) do
     case subs.by_sid do
       %{^sid => %{lost: lost, sub: sub, max: max, pid: pid}} when lost > 0 ->
         Sub.owe(sub)

@@ -43,11 +43,11 @@ defmodule Brain.Spine.Call do
 
   @doc "The deadline of a call that begins now."
   @spec deadline(Spine.t()) :: deadline
-  def deadline(spine), do: now() + spine.timeout_ms
+  def deadline(%Spine{timeout_ms: limit_ms}) when is_integer(limit_ms), do: now() + limit_ms
 
   @doc "What is left until a deadline."
   @spec left(deadline) :: non_neg_integer
-  def left(deadline), do: max(deadline - now(), 0)
+  def left(deadline) when is_integer(deadline), do: max(deadline - now(), 0)
 
   @doc "Waits until the connection is up. Only within `start/3`: the news stay in the mailbox."
   @spec connected(Spine.t(), deadline) :: :ok | {:error, :timeout | :closed}
