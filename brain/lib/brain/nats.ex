@@ -66,7 +66,7 @@ defmodule Brain.Nats do
 
   @doc """
   Writes out what is queued, for at most the connection's `publish_timeout_ms`, and ends: subscriptions end, calls fail
-  with `:closed`.
+  with `:closed`. One that a supervisor has started is stopped by that one, in the same way: here it would come back.
   """
   @spec stop(conn) :: :ok
   def stop(conn) do

@@ -91,7 +91,7 @@ defmodule Brain.Nats.Connection do
     {:noreply, Session.expired(state, token)}
   end
 
-  def handle_info({:unconfirmed, sid}, state), do: {:noreply, Session.refuse(state, sid, :timeout)}
+  def handle_info({:unconfirmed, sid}, state), do: {:noreply, Session.unconfirmed(state, sid)}
 
   # === Its processes, and those of others
 
@@ -123,6 +123,8 @@ defmodule Brain.Nats.Connection do
   @impl true
   def terminate(reason, state) do
     :ets.delete(state.options.name, :link)
+    # An end that is normal would leave it at work.
+    if state.dialer, do: Process.exit(state.dialer, :kill)
     clean = reason in [:normal, :shutdown] or match?({:shutdown, _why}, reason)
     state = if clean and state.phase == :up, do: drain(state), else: state
     if state.socket, do: if(state.drained, do: Socket.close(state.socket), else: Socket.abort(state.socket))

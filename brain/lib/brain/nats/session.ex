@@ -171,6 +171,12 @@ defmodule Brain.Nats.Session do
     end
   end
 
+  @doc "The time to confirm it is over. Its timer may have run out in the moment of the confirmation."
+  @spec unconfirmed(t, pos_integer) :: t
+  def unconfirmed(%__MODULE__{} = state, sid) do
+    if Subs.waiting?(state.subs, sid), do: refuse(state, sid, :timeout), else: state
+  end
+
   @doc "The broker has confirmed one, or all of them."
   @spec confirm(t, :all | pos_integer) :: t
   def confirm(%__MODULE__{} = state, which) do

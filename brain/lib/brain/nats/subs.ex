@@ -109,6 +109,10 @@ defmodule Brain.Nats.Subs do
 
   defp reversed({done, subs}), do: {Enum.reverse(done), subs}
 
+  @doc "True if it is there and not yet confirmed."
+  @spec waiting?(t, pos_integer) :: boolean
+  def waiting?(subs, sid), do: match?(%{^sid => %{waiting: {_answer, _timer}}}, subs.by_sid)
+
   @doc "Those to a pattern, which the broker denied."
   @spec to_pattern(t, binary) :: [pos_integer]
   def to_pattern(subs, pattern), do: for(sid <- sids(subs), subs.by_sid[sid].subject == pattern, do: sid)

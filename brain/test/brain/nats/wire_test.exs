@@ -136,6 +136,30 @@ defmodule Brain.Nats.WireTest do
     assert up(conn) == 1
   end
 
+  test "a timer that runs out in the moment of the confirmation ends nothing" do
+    broker = FakeBroker.start()
+    conn = connect(broker)
+    {socket, _lines} = serve(broker)
+    up(conn)
+    sub = subscribed(conn, socket, "a.b", 2)
+    send(Process.whereis(conn), {:unconfirmed, 2})
+    say(socket, "MSG a.b 2 2\r\nok\r\n")
+    assert_receive {:nats, ^sub, %{body: "ok"}}, 10_000
+    # One that is really late is unsubscribed, and says so.
+    assert {:ok, _sub} = Nats.subscribe_async(conn, "c.d", nil, [], :late)
+    for expected <- ["SUB c.d 3", "PING"], do: assert(line(socket) == expected)
+    assert_receive {:nats_subscribed, :late, {:error, :timeout}}, 10_000
+    assert line(socket) == "UNSUB 3"
+  end
+
+  test "it ends while it is dialing, and leaves nothing behind" do
+    broker = FakeBroker.start()
+    conn = connect(broker)
+    {:ok, socket} = :gen_tcp.accept(broker.listener, 10_000)
+    assert :ok = stop_supervised(conn)
+    assert hung_up?(socket)
+  end
+
   test "an unknown subscription, inbox token or stray PONG is ignored" do
     broker = FakeBroker.start()
     conn = connect(broker)
