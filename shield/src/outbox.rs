@@ -2,7 +2,8 @@
 //! then the connection is closed with 4102, so one slow reader never holds up a room.
 //!
 //! Replays and snapshots (`bulk`) are not counted: a client that has just come back is not a slow one. They share
-//! their buffers with other readers, and a connection starts no further SUB while [`Outbox::bulk`] is above 256 KiB.
+//! their buffers with other readers. While more than 256 KiB of them wait, a connection starts no further SUB and reads no
+//! more of the log for one that catches up ([`Outbox::drained_to`]).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 use proto::Code;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -46,15 +48,22 @@ pub(crate) enum Class {
     Bulk,
 }
 
-/// One subscription of one connection. Once cancelled, no event of it is written any more, queued ones included.
+/// One subscription of one connection. Once cancelled, no event of it is written any more, queued ones included. Its
+/// SUB gets one result, whoever ends it: what says so changes under the outbox's lock alone.
 #[derive(Debug, Default)]
 pub(crate) struct Ticket {
     cancelled: AtomicBool,
+    answered: AtomicBool,
 }
 
 impl Ticket {
     pub(crate) fn cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// True if its SUB has its result.
+    pub(crate) fn answered(&self) -> bool {
+        self.answered.load(Ordering::Acquire)
     }
 }
 
@@ -103,11 +112,13 @@ pub(crate) struct Outbox {
     inner: Mutex<Inner>,
     bytes_max: usize,
     messages_max: usize,
+    /// Told whenever a part of a replay or snapshot has left, and at the end.
+    drained: Notify,
 }
 
 impl Outbox {
     pub(crate) fn new(bytes_max: usize, messages_max: usize) -> Self {
-        Self { inner: Mutex::default(), bytes_max, messages_max }
+        Self { inner: Mutex::default(), bytes_max, messages_max, drained: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -130,7 +141,10 @@ impl Outbox {
     }
 
     fn put(&self, frame: Frame, class: Class, ticket: Option<&Arc<Ticket>>) -> Pushed {
-        let mut inner = self.lock();
+        self.put_in(&mut self.lock(), frame, class, ticket)
+    }
+
+    fn put_in(&self, inner: &mut Inner, frame: Frame, class: Class, ticket: Option<&Arc<Ticket>>) -> Pushed {
         if inner.gone || inner.ending.is_some() {
             return Pushed::Ended;
         }
@@ -154,6 +168,7 @@ impl Outbox {
                     since: Instant::now(),
                 });
                 inner.wake();
+                self.drained.notify_waiters();
                 return Pushed::Ended;
             }
             inner.counted_bytes += frame.len();
@@ -169,14 +184,35 @@ impl Outbox {
         let mut inner = self.lock();
         let item = inner.queue.pop_front()?;
         inner.uncount(&item);
+        if item.class == Class::Bulk {
+            self.drained.notify_waiters();
+        }
         Some(item.frame)
     }
 
-    /// Ends a subscription: events of it that still wait are discarded, later ones refused.
-    pub(crate) fn cancel(&self, ticket: &Arc<Ticket>) {
+    /// Ends a subscription: events of it that still wait are discarded, later ones refused. False if its SUB has no
+    /// result: then the caller owes it one, and nobody else will give it.
+    pub(crate) fn cancel(&self, ticket: &Arc<Ticket>) -> bool {
         let mut inner = self.lock();
         ticket.cancelled.store(true, Ordering::Release);
         inner.discard(|item| item.ticket.as_ref().is_some_and(|other| Arc::ptr_eq(other, ticket)));
+        self.drained.notify_waiters();
+        ticket.answered.swap(true, Ordering::AcqRel)
+    }
+
+    /// The good result of a SUB, unless that was ended meanwhile. It stays queued when the subscription ends.
+    pub(crate) fn admit(&self, frame: Frame, ticket: &Arc<Ticket>) {
+        let mut inner = self.lock();
+        if !ticket.cancelled() && !ticket.answered.swap(true, Ordering::AcqRel) {
+            self.put_in(&mut inner, frame, Class::Firm, None);
+        }
+    }
+
+    /// The refusal of a SUB, unless that was ended meanwhile.
+    pub(crate) fn refuse(&self, frame: Frame, ticket: &Arc<Ticket>) {
+        if !self.cancel(ticket) {
+            self.push(frame);
+        }
     }
 
     /// Ends the connection. The first reason stands.
@@ -185,6 +221,7 @@ impl Outbox {
         if inner.ending.is_none() && !inner.gone {
             inner.ending = Some(Ending { code, reason: reason.into(), flush, since: Instant::now() });
             inner.wake();
+            self.drained.notify_waiters();
         }
     }
 
@@ -204,6 +241,7 @@ impl Outbox {
         inner.gone = true;
         inner.queue = VecDeque::new();
         inner.waker = None;
+        self.drained.notify_waiters();
     }
 
     /// Whom to wake when there is something to write or the connection must end.
@@ -224,6 +262,23 @@ impl Outbox {
     /// Bytes of replays and snapshots that wait.
     pub(crate) fn bulk(&self) -> usize {
         self.lock().bulk_bytes
+    }
+
+    /// Waits until at most `most` bytes of replays and snapshots wait, or the connection ends.
+    pub(crate) async fn drained_to(&self, most: usize) {
+        loop {
+            let drained = self.drained.notified();
+            tokio::pin!(drained);
+            // From here on no change is missed.
+            drained.as_mut().enable();
+            {
+                let inner = self.lock();
+                if inner.bulk_bytes <= most || inner.gone || inner.ending.is_some() {
+                    return;
+                }
+            }
+            drained.await;
+        }
     }
 }
 
@@ -299,6 +354,44 @@ mod tests {
         assert_eq!((outbox.bulk(), outbox.depth()), (1000, (0, 0)));
         while outbox.pop().is_some() {}
         assert_eq!(outbox.bulk(), 0);
+    }
+
+    #[tokio::test]
+    async fn catching_up_waits_until_the_reader_has_read() {
+        let outbox = Arc::new(Outbox::new(100, 2));
+        let ticket = Arc::new(Ticket::default());
+        for _ in 0..4 {
+            outbox.push_event(frame(100), Class::Bulk, &ticket);
+        }
+        let waits = |most| {
+            let outbox = outbox.clone();
+            tokio::spawn(async move { outbox.drained_to(most).await })
+        };
+        let (far, near) = (waits(300), waits(0));
+        tokio::task::yield_now().await;
+        assert!(!far.is_finished() && !near.is_finished());
+        outbox.pop();
+        far.await.unwrap();
+        tokio::task::yield_now().await;
+        assert!(!near.is_finished());
+        outbox.end(Code::CloseDraining, "", true);
+        near.await.unwrap();
+        assert_eq!(outbox.ending().map(|ending| ending.code), Some(Code::CloseDraining), "not as a slow consumer");
+    }
+
+    #[test]
+    fn a_sub_gets_one_result_whoever_ends_it() {
+        let outbox = Outbox::new(1000, 100);
+        let (admitted, replaced, refused) = (Arc::default(), Arc::default(), Arc::default());
+        outbox.admit(frame(1), &admitted);
+        assert!(outbox.cancel(&admitted), "it has its result, which stays");
+        outbox.refuse(frame(9), &admitted);
+        assert!(!outbox.cancel(&replaced), "who ends it owes the result");
+        outbox.admit(frame(9), &replaced);
+        outbox.refuse(frame(9), &replaced);
+        outbox.refuse(frame(2), &refused);
+        assert!(refused.answered() && outbox.cancel(&refused));
+        assert_eq!((outbox.pop(), outbox.pop(), outbox.pop()), (Some(frame(1)), Some(frame(2)), None));
     }
 
     #[test]

@@ -125,7 +125,7 @@ async fn accept<L: Listener, S: Spine, C: WallClock, I: Ids>(
     shared: &Arc<Shared<S, C, I>>,
     mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>,
 ) {
-    let per_s = shared.limits.load().accept_per_s;
+    let mut per_s = shared.limits.load().accept_per_s;
     let mut bucket = Bucket::new(per_s, per_s, Instant::now());
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
@@ -137,6 +137,11 @@ async fn accept<L: Listener, S: Spine, C: WallClock, I: Ids>(
         match accepted {
             Ok((stream, _peer)) => {
                 shared.meters.accepted.inc();
+                let now_per_s = shared.limits.load().accept_per_s;
+                if now_per_s != per_s {
+                    per_s = now_per_s;
+                    bucket.retune(per_s, per_s);
+                }
                 let allowed = bucket.take(Instant::now()).is_ok();
                 // Beyond the bound there is no answer: only a close costs nothing.
                 let Ok(place) = handshakes.clone().try_acquire_owned() else { continue };

@@ -334,3 +334,35 @@ async fn an_expired_token_ends_the_connection_unless_renewed() {
     assert_eq!(swaps.json().await["code"], 2002);
     assert!(matches!(swaps.next().await, Got::Close(4001, _)), "another user needs another connection");
 }
+
+#[tokio::test]
+async fn every_sub_gets_one_result_also_when_another_takes_its_place() {
+    let world = World::new(config()).await;
+    let (mut ann, mut bob) = (world.client("ann").await, world.client("bob").await);
+    assert_eq!(publish(&mut ann, "lobby", "one").await["code"], 0);
+    // All in one piece, so that each comes before the result of the one before it.
+    let mut burst = Vec::new();
+    for id in 1..=20 {
+        burst.extend(support::frame(1, json!({"op": "sub", "id": id, "room": "lobby"}).to_string().as_bytes()));
+    }
+    burst.extend(support::frame(1, json!({"op": "unsub", "room": "lobby"}).to_string().as_bytes()));
+    burst.extend(support::frame(1, json!({"op": "sub", "id": 21, "room": "lobby"}).to_string().as_bytes()));
+    bob.bytes(&burst).await;
+    let mut results = std::collections::BTreeMap::new();
+    while results.len() < 21 {
+        let value = bob.json().await;
+        if value["op"] == "sub" {
+            let id = value["id"].as_u64().unwrap();
+            assert!(value["ok"] == true || value["code"] == 1012, "{value}");
+            assert!(results.insert(id, value).is_none(), "{id} answered twice");
+        }
+    }
+    assert_eq!(results[&21]["ok"], true, "the last one stands");
+    assert_eq!(publish(&mut ann, "lobby", "two").await["seq"], 2);
+    loop {
+        let event = event(&mut bob).await;
+        if event["seq"] == 2 {
+            break;
+        }
+    }
+}

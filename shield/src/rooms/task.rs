@@ -1,84 +1,36 @@
 //! The thin shell around a room's core: turns deliveries, answers and timers into inputs, and effects into calls.
 
 mod ask;
+mod perform;
+mod seat;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use prost::Message as _;
-use proto::json::{SubResult, Unsubbed};
-use proto::{Code, Pattern, Subject, frame, v1};
-use spine::{Delivery, Spine, StreamSeq, Via};
+use proto::{Code, Pattern, Subject};
+use spine::{Delivery, Spine};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use voltron_core::trace::{self, Record};
 use voltron_core::{Ids, WallClock, mark};
 
-use super::core::{Core, Effect, Input, Note, SubId, SyncFor};
+use super::core::{Core, Input, SubId};
 use super::entry::{Entry, LiveBatch};
 use super::{Ask, Rooms};
-use crate::outbox::{Class, Frame, Outbox, Pushed, Ticket};
+use crate::outbox::Frame;
 use crate::route::Route;
 use crate::shared::Shared;
 pub(crate) use ask::Asker;
+pub(crate) use ask::owner as ask_owner;
+use seat::refuse;
+pub(crate) use seat::{Dialect, Joiner};
 
 /// Deliveries that may wait for one room's task.
 const CAPACITY: usize = 1024;
-/// Entries a read may return.
-const READ_MAX: u32 = 64;
 /// How long a Spine subscription may take.
 const SUBSCRIBE: Duration = Duration::from_secs(2);
-
-/// A connection that wants to subscribe.
-pub(crate) struct Joiner {
-    pub(crate) id: SubId,
-    pub(crate) route: Arc<Route>,
-    pub(crate) outbox: Arc<Outbox>,
-    pub(crate) ticket: Arc<Ticket>,
-    /// Set once the SUB has its result.
-    pub(crate) answered: Arc<AtomicBool>,
-    /// The SUB's own id.
-    pub(crate) request: u64,
-    pub(crate) dialect: Dialect,
-    pub(crate) sync: v1::Sync,
-    pub(crate) asker: Asker,
-}
-
-/// In which forms a subscriber is spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Dialect {
-    /// Results as JSON with an `op`, instead of frames.
-    pub(crate) text: bool,
-    /// Frames travel as binary messages.
-    pub(crate) binary_frames: bool,
-    /// Events as JSON.
-    pub(crate) json_events: bool,
-}
-
-impl Dialect {
-    /// A result in this dialect; `plain` has no `op`, `tagged` has.
-    pub(crate) fn frame<T: serde::Serialize>(self, opcode: u8, plain: &T, tagged: &T) -> Frame {
-        if self.text {
-            Frame::Text(proto::json::to_string(tagged).into())
-        } else if self.binary_frames {
-            Frame::Binary(frame::binary(opcode, plain))
-        } else {
-            Frame::Text(frame::text(opcode, plain).into())
-        }
-    }
-
-    pub(crate) fn sub(self, result: &SubResult) -> Frame {
-        self.frame(frame::SUB, result, &SubResult { op: Some("sub".into()), ..result.clone() })
-    }
-
-    pub(crate) fn unsub(self, result: &Unsubbed) -> Frame {
-        self.frame(frame::UNSUB, result, &Unsubbed { op: Some("unsub".into()), ..result.clone() })
-    }
-}
 
 struct Room<S: Spine, C, I> {
     shared: Arc<Shared<S, C, I>>,
@@ -229,177 +181,4 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
             None => self.deliveries = None,
         }
     }
-
-    fn perform(&mut self, effect: Effect) {
-        match effect {
-            Effect::Sync { of, ask, after_ms } => self.sync(of, ask, after_ms),
-            Effect::Read { from, attempt } => self.read(from, attempt, |entries| Input::Read { entries }),
-            Effect::ReadFor { id, from, attempt } => {
-                self.read(from, attempt, move |entries| Input::ReadFor { id, entries });
-            }
-            Effect::Refuse { id, code, message } => {
-                if let Some(seat) = self.seats.remove(&id) {
-                    self.shared.meters.subscriptions.dec();
-                    if code == Code::RoomAbsent {
-                        self.shared.absent.note(&self.route.key);
-                    }
-                    refuse(&seat, code, &message);
-                }
-            }
-            Effect::Admit { id, epoch, seq, recovered, replay, snapshot, members } => {
-                let Some(seat) = self.seats.get(&id) else { return };
-                if recovered {
-                    mark!("shield.resume");
-                }
-                let room = self.route.key.room.as_str();
-                let result = SubResult::ok(seat.request, room, (epoch, seq), recovered, replay.len() as u64);
-                seat.outbox.push_event(seat.dialect.sub(&result), Class::Firm, &seat.ticket);
-                let members = (!members.is_empty()).then(|| frame::publish(&members));
-                for frame in replay.into_iter().chain(snapshot).chain(members) {
-                    self.event(id, &frame, Class::Bulk);
-                }
-                if let Some(seat) = self.seats.get(&id) {
-                    seat.answered.store(true, Ordering::Release);
-                    // The next SUB of that connection may wait for this.
-                    seat.outbox.nudge();
-                }
-            }
-            Effect::Announce { id, snapshot } => {
-                for frame in snapshot {
-                    self.event(id, &frame, Class::Bulk);
-                }
-            }
-            Effect::Event { id, frame, class } => self.event(id, &frame, class),
-            Effect::Remove { id, code } => {
-                if let Some(seat) = self.seats.remove(&id) {
-                    self.shared.meters.subscriptions.dec();
-                    seat.outbox.cancel(&seat.ticket);
-                    let notice = Unsubbed {
-                        room: self.route.key.room.to_string(),
-                        code: Some(code.as_u16()),
-                        message: Some(code.message().into()),
-                        resub: Some(true),
-                        ..Unsubbed::default()
-                    };
-                    seat.outbox.push(seat.dialect.unsub(&notice));
-                }
-            }
-            Effect::Note(note) => self.note(note),
-        }
-    }
-
-    fn note(&self, note: Note) {
-        let meters = &self.shared.meters;
-        match note {
-            Note::Gap => {
-                mark!("shield.gap");
-                meters.gaps.inc();
-            }
-            Note::Repaired => {
-                mark!("shield.gap-repaired");
-                meters.recoveries.inc();
-            }
-            Note::Unrecoverable => {
-                meters.unrecoverable.inc();
-                tracing::warn!(room = %self.route.key, "a gap could not be closed: subscribers must come anew");
-            }
-            Note::Void => {
-                meters.void_entries.inc();
-            }
-            Note::NewEpoch => {
-                meters.new_epochs.inc();
-                tracing::info!(room = %self.route.key, "a new epoch");
-            }
-        }
-    }
-
-    fn event(&mut self, id: SubId, event: &Bytes, class: Class) {
-        let Some(seat) = self.seats.get(&id) else { return };
-        let out = if seat.dialect.json_events {
-            match &self.rendered {
-                Some((last, out)) if last.as_ptr() == event.as_ptr() && last.len() == event.len() => out.clone(),
-                _ => {
-                    let Some(out) = render(event) else { return };
-                    self.rendered = Some((event.clone(), out.clone()));
-                    out
-                }
-            }
-        } else {
-            Frame::Binary(event.clone())
-        };
-        match seat.outbox.push_event(out, class, &seat.ticket) {
-            Pushed::Queued => {
-                self.shared.meters.delivered.inc();
-            }
-            Pushed::Dropped => {
-                self.shared.meters.ephemeral_dropped.inc();
-            }
-            Pushed::Ended => trace::emit(|| Record::Queue {
-                name: format!("outbox.{}", seat.asker.conn),
-                len: seat.outbox.depth().0 as u64,
-                cap: self.shared.limits.load().queue_bytes.into(),
-            }),
-        }
-    }
-
-    fn read(&self, from: u64, attempt: u32, done: impl FnOnce(Option<Vec<Entry>>) -> Input + Send + 'static) {
-        let (shared, log, results) = (self.shared.clone(), self.log.clone(), self.results.clone());
-        tokio::spawn(async move {
-            if attempt > 0 {
-                // A follower that lags, or a broker on its way back.
-                tokio::time::sleep(Duration::from_millis(10 << attempt.min(6))).await;
-            }
-            let via = if attempt < 2 { Via::Direct } else { Via::Leader };
-            let entries = match shared.spine.read(&log, StreamSeq(from), READ_MAX, via).await {
-                Ok(batch) => {
-                    Some(batch.entries.iter().map(|stored| Entry::decode(stored.seq.0, &stored.body)).collect())
-                }
-                Err(error) => {
-                    tracing::debug!(%error, from, "cannot read the log");
-                    None
-                }
-            };
-            let _ = results.send(done(entries));
-        });
-    }
-
-    fn sync(&mut self, of: SyncFor, ask: v1::Sync, after_ms: u64) {
-        let seat = match of {
-            SyncFor::Sub(id) => self.seats.get_key_value(&id),
-            // The room's own question needs a name, too: that of each subscriber in turn, so that one whom the owner
-            // refuses holds up nobody.
-            SyncFor::Announce | SyncFor::Resolve => {
-                let next = self.seats.range(self.asked_by + 1..).next().or_else(|| self.seats.first_key_value());
-                self.asked_by = next.map_or(0, |(id, _)| *id);
-                next
-            }
-        };
-        let Some(asker) = seat.map(|(_, seat)| seat.asker.clone()) else {
-            let nobody = Err((Code::Unavailable, String::new()));
-            let _ = self.results.send(Input::Synced { of, reply: nobody });
-            return;
-        };
-        let (shared, route, results) = (self.shared.clone(), self.route.clone(), self.results.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(after_ms)).await;
-            let reply = ask::owner(&shared, &route, &asker, v1::system_signal::Ask::Sync(ask)).await;
-            let _ = results.send(Input::Synced { of, reply });
-        });
-    }
 }
-
-/// The refusal of a SUB.
-pub(crate) fn refuse(seat: &Joiner, code: Code, text: &str) {
-    let result = SubResult::refused(seat.request, Some(seat.route.key.room.as_str()), code, Some(text));
-    seat.outbox.cancel(&seat.ticket);
-    seat.outbox.push(seat.dialect.sub(&result));
-    seat.answered.store(true, Ordering::Release);
-    seat.outbox.nudge();
-}
-
-fn render(event: &Bytes) -> Option<Frame> {
-    let envelope = v1::Envelope::decode(event.slice(1..)).ok()?;
-    Some(Frame::Text(proto::json::render::envelope(&envelope)?.to_string().into()))
-}
-
-pub(crate) use ask::owner as ask_owner;

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use proto::json::{Presence, SubRequest, SubResult, Unsubbed, request::HISTORY_MAX};
 use proto::{Code, Rights, v1};
@@ -31,9 +30,13 @@ struct Subscription {
     id: SubId,
     route: Arc<Route>,
     ticket: Arc<Ticket>,
-    answered: Arc<AtomicBool>,
+    /// The SUB's own id.
+    request: u64,
     dialect: Dialect,
 }
+
+/// What a SUB is told whose place was taken before it had its result.
+const SUPERSEDED: &str = "a later SUB or UNSUB of this connection took its place";
 
 impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
     pub(super) fn on_sub(&mut self, request: SubRequest, dialect: Dialect) {
@@ -76,7 +79,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         if self.subs.waiting.is_empty() {
             return false;
         }
-        let under_way = self.subs.rooms.values().filter(|sub| !sub.answered.load(Ordering::Acquire)).count();
+        let under_way = self.subs.rooms.values().filter(|sub| !sub.ticket.answered()).count();
         under_way < UNDER_WAY_MAX && self.outbox.bulk() <= BULK_MAX
     }
 
@@ -107,12 +110,12 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             return self.outbox.send(refused(Code::RoomAbsent, Code::RoomAbsent.message()));
         }
         // A second SUB takes the place of the first: events of the old one that still wait are discarded.
-        self.end_sub(&request.room);
+        self.end_sub(&request.room, Code::NotSubscribed, SUPERSEDED);
         let subscription = Subscription {
             id: self.shared.rooms.next_sub(),
             route: route.clone(),
             ticket: Arc::new(Ticket::default()),
-            answered: Arc::new(AtomicBool::new(false)),
+            request: request.id,
             dialect,
         };
         let since = request.since;
@@ -121,7 +124,6 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             route,
             outbox: self.outbox.clone(),
             ticket: subscription.ticket.clone(),
-            answered: subscription.answered.clone(),
             request: request.id,
             dialect,
             sync: v1::Sync {
@@ -146,18 +148,30 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         self.subs.rooms.insert(request.room.as_str().into(), subscription);
     }
 
-    fn end_sub(&mut self, room: &str) -> Option<Subscription> {
+    /// Ends a subscription; if its SUB still waits for the result, that is this code.
+    fn end_sub(&mut self, room: &str, code: Code, text: &str) -> Option<Subscription> {
         let sub = self.subs.rooms.remove(room)?;
         let live = !sub.ticket.cancelled();
-        self.outbox.cancel(&sub.ticket);
+        if !self.outbox.cancel(&sub.ticket) {
+            let refused = SubResult::refused(sub.request, Some(room), code, Some(text));
+            self.outbox.push(sub.dialect.sub(&refused));
+        }
         self.shared.rooms.leave(&sub.route.key, sub.id);
         live.then_some(sub)
     }
 
     pub(super) fn on_unsub(&mut self, room: &str, dialect: Dialect) {
-        let waited = self.subs.waiting.len();
-        self.subs.waiting.retain(|(request, _)| request.room != room);
-        let found = self.end_sub(room).is_some() || self.subs.waiting.len() < waited;
+        let mut found = self.end_sub(room, Code::NotSubscribed, SUPERSEDED).is_some();
+        let outbox = &self.outbox;
+        self.subs.waiting.retain(|(request, dialect)| {
+            let stays = request.room != room;
+            if !stays {
+                found = true;
+                let refused = SubResult::refused(request.id, Some(room), Code::NotSubscribed, Some(SUPERSEDED));
+                outbox.push(dialect.sub(&refused));
+            }
+            stays
+        });
         let mut result = Unsubbed { room: room.into(), ..Unsubbed::default() };
         if !found {
             result.code = Some(Code::NotSubscribed.as_u16());
@@ -173,8 +187,8 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             if self.gate.room(&room).is_ok_and(|(_, rights)| rights.has(Rights::SUB)) {
                 continue;
             }
-            if let Some(sub) = self.end_sub(&room) {
-                let code = Code::PermissionDenied;
+            let code = Code::PermissionDenied;
+            if let Some(sub) = self.end_sub(&room, code, code.message()) {
                 let result = Unsubbed {
                     room: room.to_string(),
                     code: Some(code.as_u16()),
