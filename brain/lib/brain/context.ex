@@ -55,7 +55,9 @@ defmodule Brain.Context do
 
   @doc "The advancing clock: milliseconds since the node's start."
   @spec mono_ms(t) :: non_neg_integer
-  def mono_ms(context), do: System.monotonic_time(:millisecond) - context.started
+  def mono_ms(%__MODULE__{started: started}) when is_integer(started) do
+    System.monotonic_time(:millisecond) - started
+  end
 
   @doc "A number that no room process of this incarnation had before."
   @spec next_session(t) :: pos_integer

@@ -28,7 +28,7 @@ defmodule Brain.Log do
   def on?(log, level), do: Map.fetch!(@ranks, level) <= Map.fetch!(@ranks, log.level)
 
   @doc "The line of a command that was applied: the fields of the note, and what the event's envelope says."
-  @spec applied(t, integer, binary, tuple) :: iodata
+  @spec applied(t, integer, binary, tuple) :: iolist
   def applied(log, wall_ms, room, {:committed, epoch, seq, message_id, user, envelope}) do
     {op, trace_id} = Peek.event(envelope)
 
@@ -50,7 +50,7 @@ defmodule Brain.Log do
   def write(log, lines), do: Sink.write(log.sink, lines)
 
   @doc "One line. Fields that are `nil` are left out."
-  @spec line(t, level, integer, iodata, fields) :: iodata
+  @spec line(t, level, integer, iodata, fields) :: iolist
   def line(%{format: :json}, level, wall_ms, message, fields) do
     all = [ts: timestamp(wall_ms), level: level, msg: IO.iodata_to_binary(message)] ++ fields
     [Json.object(all), ?\n]

@@ -65,7 +65,7 @@ defmodule Brain.Metrics do
   def content_type, do: @content_type
 
   @doc "Everything as a scrape shows it."
-  @spec encode(t) :: iodata
+  @spec encode(t) :: iolist
   def encode(metrics) do
     lines =
       for {name, {kind, shown, help}} <- @metrics do

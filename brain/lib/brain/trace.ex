@@ -52,7 +52,7 @@ defmodule Brain.Trace do
   def record(_, _), do: nil
 
   @doc "One line of the file."
-  @spec line(non_neg_integer, non_neg_integer, binary, {atom, keyword}) :: iodata
+  @spec line(non_neg_integer, non_neg_integer, binary, {atom, keyword}) :: iolist
   def line(n, t, host, {kind, keys}) do
     [Json.object([v: 1, n: n, t: t, host: host, k: kind] ++ keys), ?\n]
   end

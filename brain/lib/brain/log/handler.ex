@@ -29,7 +29,7 @@ defmodule Brain.Log.Handler do
   end
 
   @doc "An event of `:logger` as a line."
-  @spec line(Log.t(), :logger.log_event()) :: iodata
+  @spec line(Log.t(), :logger.log_event()) :: iolist
   def line(log, %{level: level, meta: meta} = event) do
     template = %{template: [:msg], single_line: true, chars_limit: @chars_max, depth: 20}
     message = :logger_formatter.format(event, template) |> :unicode.characters_to_binary()

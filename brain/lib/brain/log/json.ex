@@ -5,7 +5,7 @@ defmodule Brain.Log.Json do
   """
 
   @doc "An object of these fields, in this order; `nil` is left out."
-  @spec object([{atom, binary | atom | integer | boolean | nil}]) :: iodata
+  @spec object([{atom, binary | atom | integer | boolean | nil}]) :: iolist
   def object(fields) do
     shown = for {key, value} <- fields, value != nil, do: [?", Atom.to_string(key), "\":", value(value)]
     [?{, Enum.intersperse(shown, ?,), ?}]

@@ -74,16 +74,16 @@ defmodule Brain.Mesh.Rooms do
 
   @doc "A room says that it ends."
   @spec ended(t, Id.room_key(), Brain.Room.Core.why()) :: t
-  def ended(rooms, key, :fenced) do
+  def ended(%__MODULE__{} = rooms, key, :fenced) do
     until = Context.mono_ms(rooms.context) + @keep_away_ms + rem(rooms.context.random.(), @keep_away_ms)
     forget(%{rooms | away: Map.put(rooms.away, key, until)}, key)
   end
 
-  def ended(rooms, key, _why), do: forget(rooms, key)
+  def ended(%__MODULE__{} = rooms, key, _why), do: forget(rooms, key)
 
   @doc "A process that was monitored is gone; a room of ours that had not said so has crashed."
   @spec down(t, reference) :: t
-  def down(rooms, monitor) do
+  def down(%__MODULE__{} = rooms, monitor) do
     case rooms.monitors do
       %{^monitor => key} ->
         Metrics.add(rooms.context.metrics, :rooms_crashed)
