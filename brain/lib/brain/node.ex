@@ -37,6 +37,7 @@ defmodule Brain.Node do
           optional(:log) => nil | Brain.Log.t(),
           optional(:ready) => (() -> term),
           optional(:failed) => (String.t() -> term),
+          optional(:rooms_max) => pos_integer,
           optional(:wall_ms) => (() -> integer),
           optional(:random) => (() -> non_neg_integer)
         }
@@ -71,7 +72,7 @@ defmodule Brain.Node do
           connection(context, :writer, options.credentials.writer),
           connection(context, :speaker, options.credentials.speaker),
           {Mesh, mesh},
-          {RoomManager, context}
+          {RoomManager, {context, Map.get(options, :rooms_max, RoomManager.rooms_max())}}
         ]
 
     Supervisor.init(children, strategy: :rest_for_one, max_restarts: 3, max_seconds: 30)

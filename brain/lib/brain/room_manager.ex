@@ -12,9 +12,13 @@ defmodule Brain.RoomManager do
   # Shield asks again until another node, or this one, has room.
   @rooms_max 65_536
 
-  @doc "Starts it under the name `:rooms` of the node's bus."
-  @spec start_link(Context.t()) :: Supervisor.on_start()
-  def start_link(context), do: DynamicSupervisor.start_link(__MODULE__, [], name: Context.via(context, :rooms))
+  @doc "The most rooms of a node that is not told otherwise."
+  @spec rooms_max() :: pos_integer
+  def rooms_max, do: @rooms_max
+
+  @doc "Starts it under the name `:rooms` of the node's bus, for so many rooms."
+  @spec start_link({Context.t(), pos_integer}) :: Supervisor.on_start()
+  def start_link({context, max}), do: DynamicSupervisor.start_link(__MODULE__, max, name: Context.via(context, :rooms))
 
   @doc "Starts a room's process. `:max_children`: the node is full."
   @spec start_room(Context.t(), {binary, binary}, pid) :: {:ok, pid} | {:error, term}
@@ -39,5 +43,5 @@ defmodule Brain.RoomManager do
   end
 
   @impl true
-  def init([]), do: DynamicSupervisor.init(strategy: :one_for_one, max_children: @rooms_max)
+  def init(max), do: DynamicSupervisor.init(strategy: :one_for_one, max_children: max)
 end

@@ -187,6 +187,46 @@ defmodule Brain.NodeTest do
     assert log(operator, @key) == []
   end
 
+  test "a full node says that it is unavailable, and takes another room when one has gone" do
+    world = world(["brain-1"])
+    config = config(NatsServer.url(world), brain: [room_idle_s: 1])
+    brain = brain(world, "brain-1", %{rooms_max: 2, config: config})
+    shield = shield(world)
+    for n <- 1..2, do: assert(%{code: 0} = open(shield, {"acme", "room-#{n}"}))
+
+    body = Codec.encode(%Internal.Open{room: "lobby", create: true})
+    answer = answer(shield, send_to(shield, Subject.open("acme"), body), @limit_ms)
+    {:ok, refused} = Codec.decode(Internal.Opened, answer)
+    assert {refused.code, refused.node} == {Code.number(:unavailable), "brain-1"}
+    assert Metrics.get(brain.metrics, :rooms_refused) == 1
+    # The others fall asleep.
+    assert %{code: 0, node: "brain-1"} = open(shield, @key)
+  end
+
+  test "whichever process of a node dies, the node takes rooms again, and nothing is lost or doubled" do
+    world = world(["brain-1"])
+    %{bus: bus} = brain(world, "brain-1")
+    {writer, speaker} = {Module.concat(bus, "Writer"), Module.concat(bus, "Speaker")}
+    shield = shield(world)
+
+    sent =
+      for {victim, n} <- Enum.with_index([writer, speaker, {:via, Registry, {bus, :mesh}}], 1) do
+        body = say(@key, "ann", "#{n}")
+        assert %{code: 0, seq: ^n} = ask(shield, @key, body)
+        Process.exit(GenServer.whereis(victim), :kill)
+        assert_receive {:ready, ^bus}, @limit_ms
+        body
+      end
+
+    for {body, n} <- Enum.with_index(sent, 1),
+        do: assert(%{code: 0, seq: ^n, duplicate: true} = ask(shield, @key, body))
+
+    entries = log(shield, @key)
+    assert for(event <- events(entries), do: event.seq) == [1, 2, 3]
+    ids = for entry <- entries, do: entry.entry_id
+    assert Enum.uniq(ids) == ids
+  end
+
   test "a stream that is something else ends it with a sentence" do
     world = world(["brain-1"])
     operator = operator(world, "_INBOX.b.test")

@@ -136,8 +136,11 @@ defmodule Brain.NodeWorld do
 
     eventually(fn ->
       with <<_::binary>> = answer <- answer(shield, send_to(shield, Subject.open(tenant), body)),
-           {:ok, %{code: code} = opened} when code < 6000 <- Codec.decode(Internal.Opened, answer),
-           do: {:ok, opened}
+           {:ok, %{code: code} = opened} when code < 6000 <- Codec.decode(Internal.Opened, answer) do
+        {:ok, opened}
+      else
+        other -> {:again, other}
+      end
     end)
     |> elem(1)
   end
