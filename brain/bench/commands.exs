@@ -1,5 +1,5 @@
 # Durable commands of one node on the pinned nats-server, over 100 rooms and in one, beside what the bare client echoes in
-# the same run: `MIX_ENV=test mix run bench/commands.exs [SECONDS] [only: echo | rooms | room]`.
+# the same run: `MIX_ENV=test mix run bench/commands.exs [SECONDS] [only: echo | rooms | room | log]`.
 #
 # Node, driver and client share one VM, so the processor time that is printed is all of theirs (take
 # `ERL_FLAGS="+sbwt none +sbwtdcpu none +sbwtdio none"`, or waiting counts, too); the broker is a process of its own. Each
@@ -22,18 +22,34 @@ defmodule Commands do
       end
 
     {:ok, server} = NatsServer.start_link([])
-    node = serve(server)
+    node = serve(server, nil)
     wanted = fn name -> only in [nil, name] end
 
     if wanted.("echo"), do: report("echo, 100 pairs, window 16", measure(seconds, echoes(server, 100, 16)))
     if wanted.("rooms"), do: report("100 rooms, window 32", measure(seconds, rooms(server, 100, 32)), node)
     if wanted.("room"), do: report("1 room, window 256", measure(seconds, rooms(server, 1, 256)), node)
+
+    if wanted.("log") do
+      :ok = Brain.Node.drain(Bench.Node)
+      Supervisor.stop(Process.whereis(Bench.Node.Tree))
+      node = serve(server, log())
+      report("100 rooms, window 32, a log line each", measure(seconds, rooms(server, 100, 32)), node)
+    end
+
     Logger.configure(level: :none)
     Process.unlink(server)
     GenServer.stop(server)
   end
 
-  defp serve(server) do
+  # Lines that go nowhere: what they cost is making them and handing them over.
+  defp log do
+    sink = Brain.Log.Sink.handle(Bench.Sink)
+    {:ok, device} = File.open("/dev/null", [:write])
+    {:ok, _} = Brain.Log.Sink.start_link(sink, device: device)
+    %Brain.Log{node: "brain-1", level: :info, format: :json, sink: sink}
+  end
+
+  defp serve(server, log) do
     {metrics, bench} = {Metrics.new(), self()}
 
     options = %{
@@ -42,10 +58,12 @@ defmodule Commands do
       config: Brain.NodeWorld.config(NatsServer.url(server)),
       credentials: %{writer: nil, speaker: nil},
       metrics: metrics,
+      log: log,
       ready: fn -> send(bench, :ready) end
     }
 
-    {:ok, _} = Brain.Node.start_link(options)
+    {:ok, tree} = Brain.Node.start_link(options)
+    Process.register(tree, Bench.Node.Tree)
 
     receive do
       :ready -> metrics

@@ -27,21 +27,22 @@ defmodule Brain.Log do
   def on?(nil, _), do: false
   def on?(log, level), do: Map.fetch!(@ranks, level) <= Map.fetch!(@ranks, log.level)
 
-  @doc "The line of a command that was applied: the fields of the note, and what the event's envelope says."
-  @spec applied(t, integer, binary, tuple) :: iolist
-  def applied(log, wall_ms, room, {:committed, epoch, seq, message_id, user, envelope}) do
-    {op, trace_id} = Peek.event(envelope)
+  @doc """
+  The lines of the commands that one entry applied: what their notes say, and what the events' envelopes do. One binary
+  each, so that handing them over copies nothing; what they have in common is made once.
+  """
+  @spec applied(t, integer, binary, [tuple]) :: [binary]
+  def applied(_log, _wall_ms, _room, []), do: []
 
-    line(log, :info, wall_ms, "command applied",
-      node: log.node,
-      room: room,
-      user: user,
-      op: op,
-      epoch: epoch,
-      seq: seq,
-      message_id: hex(message_id),
-      trace_id: if(trace_id != "", do: trace_id)
-    )
+  def applied(log, wall_ms, room, notes) do
+    head = IO.iodata_to_binary(open(log, :info, wall_ms, "command applied", node: log.node, room: room))
+
+    for {:committed, epoch, seq, message_id, user, envelope} <- notes do
+      {op, trace_id} = Peek.event(envelope)
+      trace_id = if trace_id != "", do: trace_id
+      fields = [user: user, op: op, epoch: epoch, seq: seq, message_id: hex(message_id), trace_id: trace_id]
+      IO.iodata_to_binary([head, fields(log, fields) | close(log)])
+    end
   end
 
   @doc "Writes lines that were made before; returns how many were dropped."
@@ -51,15 +52,31 @@ defmodule Brain.Log do
 
   @doc "One line. Fields that are `nil` are left out."
   @spec line(t, level, integer, iodata, fields) :: iolist
-  def line(%{format: :json}, level, wall_ms, message, fields) do
-    all = [ts: timestamp(wall_ms), level: level, msg: IO.iodata_to_binary(message)] ++ fields
-    [Json.object(all), ?\n]
+  def line(log, level, wall_ms, message, fields) do
+    [open(log, level, wall_ms, IO.iodata_to_binary(message), fields) | close(log)]
   end
 
-  def line(%{format: :text}, level, wall_ms, message, fields) do
-    shown = for {key, value} <- fields, value != nil, do: [?\s, Atom.to_string(key), ?=, text(value)]
-    [timestamp(wall_ms), ?\s, label(level), ?\s, printable(IO.iodata_to_binary(message)), shown, ?\n]
+  defp open(%{format: :json} = log, level, wall_ms, message, fields) do
+    [?{, Json.members(ts: timestamp(wall_ms), level: level, msg: message), fields(log, fields)]
   end
+
+  defp open(%{format: :text} = log, level, wall_ms, message, fields) do
+    [timestamp(wall_ms), ?\s, label(level), ?\s, printable(message), fields(log, fields)]
+  end
+
+  defp fields(%{format: :json}, fields) do
+    case Json.members(fields) do
+      [] -> []
+      members -> [?, | members]
+    end
+  end
+
+  defp fields(%{format: :text}, fields) do
+    for {key, value} <- fields, value != nil, do: [?\s, Atom.to_string(key), ?=, text(value)]
+  end
+
+  defp close(%{format: :json}), do: ["}\n"]
+  defp close(%{format: :text}), do: ["\n"]
 
   @doc "As hex digits in lower case; `nil` stays `nil`."
   @spec hex(nil | binary) :: nil | binary

@@ -263,10 +263,9 @@ defmodule Brain.Room do
 
   defp log(%{context: context} = state, notes) do
     if Log.on?(context.log, :info) do
-      wall_ms = context.wall_ms.()
       # The room's own events, such as a ttl that ended, are nobody's command.
       commands = for {:committed, _, _, id, _, _} = note when id != nil <- notes, do: note
-      dropped = Log.write(context.log, for(note <- commands, do: Log.applied(context.log, wall_ms, state.name, note)))
+      dropped = Log.write(context.log, Log.applied(context.log, context.wall_ms.(), state.name, commands))
       if dropped > 0, do: Metrics.add(context.metrics, :log_dropped, dropped)
     end
 

@@ -21,7 +21,7 @@ defmodule Brain.LogTest do
   test "a command's line names its trace, room, user, operation and place, and no content" do
     said = {:said, %V1.Said{data: "secret", type: "text"}}
     note = {:committed, 9, 7, <<1::128>>, "ann", envelope(said)}
-    line = IO.iodata_to_binary(Log.applied(log(:json), 1_795_384_800_123, "acme/lobby", note))
+    line = hd(Log.applied(log(:json), 1_795_384_800_123, "acme/lobby", [note]))
     assert String.ends_with?(line, "}\n")
     refute line =~ "secret"
 
@@ -39,7 +39,7 @@ defmodule Brain.LogTest do
              "trace_id" => "00-#{String.duplicate("a", 32)}-#{String.duplicate("b", 16)}-01"
            }
 
-    text = IO.iodata_to_binary(Log.applied(log(:text), 1_795_384_800_123, "acme/lobby", note))
+    text = hd(Log.applied(log(:text), 1_795_384_800_123, "acme/lobby", [note]))
     assert text =~ ~r/^2026-11-22T22:00:00.123Z  INFO command applied node=brain-1 room=acme\/lobby user=ann op=say /
   end
 
@@ -82,6 +82,8 @@ defmodule Brain.LogTest do
     event = %{level: :error, meta: %{time: 1_795_384_800_123_000, room: "acme/lobby"}, msg: {:string, "a\nb"}}
     line = IO.iodata_to_binary(Handler.line(log(:json), event))
     assert %{"level" => "error", "room" => "acme/lobby"} = :jiffy.decode(line, [:return_maps])
+    bare = IO.iodata_to_binary(Handler.line(log(:json), %{event | meta: %{time: 0}}))
+    assert bare == ~s({"ts":"1970-01-01T00:00:00.000Z","level":"error","msg":"a, b"}\n)
     long = %{event | msg: {:string, String.duplicate("x", 100_000)}}
     assert IO.iodata_length(Handler.line(log(:text), long)) < 3000
   end

@@ -6,10 +6,17 @@ defmodule Brain.Log.Json do
 
   @doc "An object of these fields, in this order; `nil` is left out."
   @spec object([{atom, binary | atom | integer | boolean | nil}]) :: iolist
-  def object(fields) do
-    shown = for {key, value} <- fields, value != nil, do: [?", Atom.to_string(key), "\":", value(value)]
-    [?{, Enum.intersperse(shown, ?,), ?}]
-  end
+  def object(fields), do: [?{, members(fields), ?}]
+
+  @doc "The members of an object, without its braces."
+  @spec members([{atom, binary | atom | integer | boolean | nil}]) :: iolist
+  def members([{_, nil} | fields]), do: members(fields)
+  def members([{key, value} | fields]), do: [?", Atom.to_string(key), "\":", value(value) | more(fields)]
+  def members([]), do: []
+
+  defp more([{_, nil} | fields]), do: more(fields)
+  defp more([{key, value} | fields]), do: [",\"", Atom.to_string(key), "\":", value(value) | more(fields)]
+  defp more([]), do: []
 
   @doc "One value."
   @spec value(binary | atom | integer | boolean) :: iodata
