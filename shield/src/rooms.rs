@@ -7,7 +7,7 @@ mod cursor;
 mod entry;
 mod task;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -30,15 +30,19 @@ const MAILBOX: usize = 1024;
 pub(crate) enum Ask {
     Join(Box<Joiner>),
     Leave(SubId),
-    /// A Brain's heartbeat: where its log stands.
+    /// A Brain's heartbeat: where the log of a room that it owns stands.
     Tail {
         epoch: u64,
+        term: u64,
         pos: u64,
+        node: Arc<str>,
     },
     /// Deliveries may have been lost.
     Relink,
     /// This Brain is silent.
     Silent(Arc<str>),
+    /// A command to the room got no answer, and these Brains were not heard for a while.
+    Unanswered(Arc<BTreeSet<String>>),
 }
 
 /// The registry.
@@ -97,11 +101,9 @@ impl Rooms {
         Ok(())
     }
 
-    /// Tells a room that is followed; others need not know.
-    pub(crate) fn tell(&self, key: &RoomKey, ask: Ask) {
-        if let Some(room) = self.lock().rooms.get(key) {
-            let _ = room.try_send(ask);
-        }
+    /// Tells a room that is followed; others need not know. False if it was not told.
+    pub(crate) fn tell(&self, key: &RoomKey, ask: Ask) -> bool {
+        self.lock().rooms.get(key).is_some_and(|room| room.try_send(ask).is_ok())
     }
 
     /// A subscription ends. A full mailbox must not lose this, so its ticket, cancelled before, ends it as well.

@@ -366,3 +366,38 @@ async fn every_sub_gets_one_result_also_when_another_takes_its_place() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_silent_owner_is_named_when_its_rooms_are_opened_elsewhere() {
+    use futures_util::StreamExt as _;
+    use prost::Message as _;
+    use spine::Spine as _;
+    let world = World::new(config()).await;
+    let (mut ann, mut bob) = (world.client("ann").await, world.client("bob").await);
+    let ears = support::world::speaker(&world.net);
+    let mut beats = ears.subscribe(&proto::Pattern::all_heartbeats(), None, 1000).await.unwrap();
+    let mut opens = ears.subscribe(&proto::Pattern::all_opens(), None, 1000).await.unwrap();
+    assert_eq!(publish(&mut ann, "lobby", "one").await["code"], 0);
+    assert_eq!(ask(&mut bob, json!({"op": "sub", "id": 1, "room": "lobby"})).await["ok"], true);
+    let heard = async {
+        // The room's last entry is some time old: its owner says where it stands, and so who it is.
+        loop {
+            let Some(spine::Delivery::Msg(message)) = beats.next().await else { panic!("a heartbeat") };
+            let beat = proto::internal::Heartbeat::decode(message.body).unwrap();
+            if beat.node == "b" && !beat.tails.is_empty() {
+                break;
+            }
+        }
+        world.brain.abort();
+        loop {
+            let Some(spine::Delivery::Msg(message)) = opens.next().await else { panic!("an open") };
+            let open = proto::internal::Open::decode(message.body).unwrap();
+            if !open.suspect_node.is_empty() {
+                return open;
+            }
+        }
+    };
+    let open = tokio::time::timeout(LIMIT, heard).await.expect("in time");
+    assert_eq!((open.room.as_str(), open.create), ("lobby", false));
+    assert_eq!((open.suspect_node.as_str(), open.suspect_term), ("b", 1));
+}

@@ -14,6 +14,7 @@ mod repair;
 mod ring;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use proto::internal::SyncReply;
@@ -73,7 +74,10 @@ pub(crate) enum Input {
     /// A Brain's heartbeat: this is where its log stands.
     Tail {
         epoch: u64,
+        term: u64,
         pos: u64,
+        /// Whose it is: the room's owner.
+        node: Arc<str>,
     },
 }
 
@@ -181,7 +185,7 @@ impl Core {
             Input::Synced { of, reply } => self.synced(of, reply),
             Input::Read { entries } => self.read(entries),
             Input::ReadFor { id, entries } => self.read_for(id, entries),
-            Input::Tail { epoch, pos } => self.tail(epoch, pos),
+            Input::Tail { epoch, term, pos, node } => self.tail(epoch, term, pos, &node),
         }
         std::mem::take(&mut self.out)
     }

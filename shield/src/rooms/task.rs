@@ -20,6 +20,7 @@ use super::core::{Core, Input, SubId};
 use super::entry::{Entry, LiveBatch};
 use super::{Ask, Rooms};
 use crate::outbox::Frame;
+use crate::replies::OpenOutcome;
 use crate::route::Route;
 use crate::shared::Shared;
 pub(crate) use ask::Asker;
@@ -29,6 +30,11 @@ pub(crate) use seat::{Dialect, Joiner};
 
 /// Deliveries that may wait for one room's task.
 const CAPACITY: usize = 1024;
+/// Over how long the rooms of a silent Brain are opened, in ms: not all in one moment.
+const SPREAD_MS: u64 = 500;
+/// How often such an open is tried, and the pause between.
+const REOPENS_MAX: u32 = 5;
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// How long a Spine subscription may take.
 const SUBSCRIBE: Duration = Duration::from_secs(2);
 
@@ -124,18 +130,35 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
         match ask {
             Ask::Join(joiner) => self.join(*joiner).await,
             Ask::Leave(id) => self.leave(id),
-            Ask::Tail { epoch, pos } => self.step(Input::Tail { epoch, pos }),
+            Ask::Tail { epoch, term, pos, node } => self.step(Input::Tail { epoch, term, pos, node }),
             Ask::Relink => self.step(Input::Lost),
             Ask::Silent(brain) => {
-                if let Some((node, term)) = self.core.owner.clone().filter(|(node, _)| **node == *brain) {
-                    let (shared, route) = (self.shared.clone(), self.route.clone());
-                    tokio::spawn(async move {
-                        let limit = Duration::from_millis(shared.config.shield.answer_timeout_ms);
-                        shared.replies.open(&route, false, Some((node, term)), limit).await;
-                    });
+                let owner = self.core.owner.clone();
+                if owner.as_ref().is_none_or(|(node, _)| **node == *brain) {
+                    // Of an unknown owner nothing is said: an open that a living one answers does no harm.
+                    self.reopen(owner, SPREAD_MS);
                 }
             }
+            Ask::Unanswered(silent) => {
+                let owner = self.core.owner.clone().filter(|(node, _)| silent.contains(node));
+                self.reopen(owner, 0);
+            }
         }
+    }
+
+    /// Has the room opened, naming who may be dead, until somebody answers: a Brain may not agree at once.
+    fn reopen(&self, suspect: Option<(String, u64)>, spread_ms: u64) {
+        let (shared, route) = (self.shared.clone(), self.route.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(shared.below("reopen", spread_ms))).await;
+            let limit = Duration::from_millis(shared.config.shield.answer_timeout_ms);
+            for _ in 0..REOPENS_MAX {
+                match shared.replies.open(&route, false, suspect.clone(), limit).await {
+                    OpenOutcome::Served | OpenOutcome::Refused(..) => return,
+                    OpenOutcome::Unavailable => tokio::time::sleep(REOPEN_PAUSE).await,
+                }
+            }
+        });
     }
 
     async fn join(&mut self, joiner: Joiner) {

@@ -1,6 +1,6 @@
 //! Heartbeats: ours, which must come back, and the Brains', which say where their rooms' logs stand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ pub(super) async fn listen<S: Spine, C: WallClock, I: Ids>(shared: Arc<Shared<S,
                     next_tick = Instant::now() + tick;
                     judge_staleness(&shared, own, &mut told, &mut closing);
                     judge_brains(&shared, &mut brains);
-                    open_suspects(&shared);
+                    open_suspects(&shared, &brains);
                     shared.meters.in_flight.set(i64::try_from(shared.replies.in_flight()).unwrap_or(i64::MAX));
                     shared.meters.queue_bytes.set(i64::try_from(shared.connections.queued_bytes()).unwrap_or(i64::MAX));
                 }
@@ -157,9 +157,11 @@ fn on_brain<S: Spine, C: WallClock, I: Ids>(
     if skipped {
         relink(shared);
     }
+    let node: Arc<str> = beat.node.as_str().into();
     for tail in &beat.tails {
         if let Some(room) = shared.rooms.by_hash(tail.room) {
-            shared.rooms.tell(&room, Ask::Tail { epoch: tail.epoch, pos: tail.pos });
+            let ask = Ask::Tail { epoch: tail.epoch, term: tail.term, pos: tail.pos, node: node.clone() };
+            shared.rooms.tell(&room, ask);
         }
     }
     let brain = Brain { incarnation: beat.incarnation, n: beat.n, heard: Instant::now(), silent: false };
@@ -182,9 +184,20 @@ fn judge_brains<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>, b
     brains.retain(|_, brain| brain.heard.elapsed() < Duration::from_secs(600));
 }
 
-/// Rooms whose owner left a command unanswered: whoever should own them is asked to see to it.
-fn open_suspects<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>) {
-    for room in shared.health.take_suspects() {
+/// Rooms whose owner left a command unanswered: whoever should own them is asked to see to it. An owner that missed a
+/// heartbeat besides is named; of a room that nobody here follows no owner is known.
+fn open_suspects<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>, brains: &BTreeMap<String, Brain>) {
+    let suspects = shared.health.take_suspects();
+    if suspects.is_empty() {
+        return;
+    }
+    let missed = Duration::from_millis(shared.config.brain.heartbeat_ms.saturating_mul(2));
+    let silent = brains.iter().filter(|(_, brain)| brain.heard.elapsed() >= missed);
+    let silent: Arc<BTreeSet<String>> = Arc::new(silent.map(|(node, _)| node.clone()).collect());
+    for room in suspects {
+        if shared.rooms.tell(&room, Ask::Unanswered(silent.clone())) {
+            continue;
+        }
         let shared = shared.clone();
         tokio::spawn(async move {
             let limit = Duration::from_millis(shared.config.shield.answer_timeout_ms);

@@ -28,7 +28,7 @@ pub struct World {
     pub serving: JoinHandle<()>,
     pub stop: Option<oneshot::Sender<()>>,
     pub shield: JoinHandle<()>,
-    _brain: JoinHandle<()>,
+    pub brain: JoinHandle<()>,
 }
 
 pub fn node(name: &str) -> NodeId {
@@ -95,7 +95,7 @@ impl World {
         let shield = tokio::spawn(shield::serve(parts, async {
             let _ = stopped.await;
         }));
-        let world = Self { net, broker, serving, stop: Some(stop), shield, _brain: brain };
+        let world = Self { net, broker, serving, stop: Some(stop), shield, brain };
         world.until_ready(true).await;
         world
     }
@@ -129,6 +129,14 @@ pub async fn until_ready(net: &MemNet, ready: bool) {
     })
     .await
     .expect("ready in time");
+}
+
+/// A connection as the Brain's speaker has it, for what a test wants to overhear.
+pub fn speaker(net: &MemNet) -> SimSpine<MemNet> {
+    let user = UserSpec::speaker(&node("b"), "p");
+    let mut options = SpineOptions::new("nats://127.0.0.1:4222", user.name.clone(), "_INBOX.b.b");
+    options.credentials = Some(user.credentials());
+    SimSpine::connect(net.clone(), options, OsIds)
 }
 
 /// Asks in the text dialect until the answer is not `busy` or `unavailable`; events in between are skipped.

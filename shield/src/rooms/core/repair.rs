@@ -7,8 +7,12 @@ use super::{Core, Effect, Entry, Fit, Note, Phase, READS_MAX, RESOLVES_MAX, Repa
 use crate::outbox::Class;
 
 impl Core {
-    pub(super) fn tail(&mut self, epoch: u64, pos: u64) {
+    pub(super) fn tail(&mut self, epoch: u64, term: u64, pos: u64, node: &str) {
         let Some(cursor) = self.cursor else { return };
+        // Who came after the take-over did not see its entry.
+        if (epoch, term) >= (cursor.epoch, cursor.term) {
+            self.owner = Some((node.to_owned(), term));
+        }
         if epoch > cursor.epoch {
             self.announce(0);
         } else if epoch == cursor.epoch && pos > cursor.fence {

@@ -154,7 +154,7 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..3 {
             while self.answer() {}
-            self.step(Input::Tail { epoch: self.room.epoch, pos: self.room.pos });
+            self.step(Input::Tail { epoch: self.room.epoch, term: 1, pos: self.room.pos, node: "b".into() });
         }
         while self.answer() {}
     }
@@ -347,4 +347,18 @@ fn a_replay_after_the_last_number_there_is_is_none() {
     let reply = SyncReply { recovered: true, ..room.sync(&v1::Sync::default()) };
     let effects = core.step(Input::Synced { of: SyncFor::Sub(1), reply: Ok(reply) });
     assert!(matches!(&effects[..], [Effect::Sync { ask, .. }] if ask.since.is_none()), "a snapshot: {effects:?}");
+}
+
+#[test]
+fn a_heartbeat_names_the_owner_and_an_outdated_one_does_not() {
+    let mut world = World::new();
+    world.room.append(1);
+    world.join(0);
+    world.settle();
+    assert_eq!(world.core.owner, Some(("b".to_owned(), 1)));
+    let pos = world.room.pos;
+    world.step(Input::Tail { epoch: 1, term: 3, pos, node: "c".into() });
+    assert_eq!(world.core.owner, Some(("c".to_owned(), 3)));
+    world.step(Input::Tail { epoch: 0, term: 9, pos, node: "old".into() });
+    assert_eq!(world.core.owner, Some(("c".to_owned(), 3)));
 }
