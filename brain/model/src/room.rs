@@ -212,22 +212,22 @@ impl Room {
             Input::Message { reply, body } => self.on_message(reply, &body),
             Input::SnapshotWritten { token, outcome } => self.on_snapshot_written(token, outcome),
             Input::Read { token, draw, found } => {
-                if self.awaits(token) {
+                if self.awaits(token, Phase::reads) {
                     self.on_read(draw, found);
                 }
             }
             Input::GenWritten { token } => {
-                if self.awaits(token) {
+                if self.awaits(token, Phase::writes_gen) {
                     self.retry_now();
                 }
             }
             Input::Appended { token, outcome } => {
-                if self.awaits(token) {
+                if self.awaits(token, Phase::appends) {
                     self.on_appended(outcome);
                 }
             }
             Input::Subscribed { token, ok } => {
-                if self.awaits(token) {
+                if self.awaits(token, Phase::subscribes) {
                     self.on_subscribed(ok);
                 }
             }
@@ -266,9 +266,10 @@ impl Room {
         token
     }
 
-    /// True if this is the answer to the question that is open, and closes it.
-    fn awaits(&mut self, token: Token) -> bool {
-        let open = self.awaited == Some(token);
+    /// True if this is the answer to the question that is open, and closes it. What answers a question of another kind is
+    /// no answer, whatever its token.
+    fn awaits(&mut self, token: Token, asked: fn(&Phase) -> bool) -> bool {
+        let open = self.awaited == Some(token) && asked(&self.phase);
         if open {
             self.awaited = None;
         }

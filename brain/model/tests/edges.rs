@@ -130,6 +130,47 @@ fn a_stored_entry_with_numbers_at_their_end_stops_nobody() {
 }
 
 #[test]
+fn an_answer_of_another_kind_is_none_whatever_its_token() {
+    let mut world = World::default();
+    let a = world.add(Rules::default());
+    world.input(a, Input::Open { reply: slot(9000), create: true });
+    for _ in 0..100 {
+        let question = match world.owners[a].calls.front() {
+            Some(Effect::Read { token, .. } | Effect::Append { token, .. }) => Some(*token),
+            Some(Effect::WriteGen { token, .. } | Effect::Subscribe { token }) => Some(*token),
+            _ => None,
+        };
+        let Some(token) = question else { break };
+        let asked = world.owners[a].calls[0].clone();
+        let before = world.owners[a].calls.clone();
+        let answers = [
+            Input::Read { token, draw: 9, found: None },
+            Input::GenWritten { token },
+            Input::Appended { token, outcome: Outcome::Stored(9) },
+            Input::Subscribed { token, ok: true },
+        ];
+        for answer in answers {
+            let fits = matches!(
+                (&asked, &answer),
+                (Effect::Read { .. }, Input::Read { .. })
+                    | (Effect::WriteGen { .. }, Input::GenWritten { .. })
+                    | (Effect::Append { .. }, Input::Appended { .. })
+                    | (Effect::Subscribe { .. }, Input::Subscribed { .. })
+            );
+            if !fits {
+                world.input(a, answer);
+            }
+        }
+        assert_eq!(world.owners[a].calls, before, "nothing else is asked");
+        world.call(a);
+        if world.owners[a].room.serving() && world.owners[a].acks.is_empty() {
+            world.send(a, 1, command("ann", 1, say("said")));
+        }
+    }
+    assert_eq!(world.owners[a].acks.iter().map(|(_, ack)| ack.code).collect::<Vec<_>>(), [0]);
+}
+
+#[test]
 fn a_full_queue_turns_away_but_never_what_is_stored() {
     let (mut world, a) = opened();
     assert_eq!(world.ask(a, command("ann", 1, say("stored"))).code, 0);

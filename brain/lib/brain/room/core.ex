@@ -269,12 +269,20 @@ defmodule Brain.Room.Core do
     Snapshot.on_snapshot_written(core, token, outcome)
   end
 
-  # What is left are answers to the question that is open. An answer closes it.
+  # What is left are answers to the question that is open. An answer closes it; what answers a question of another kind
+  # is none, whatever its token.
   defp take(%{awaited: token} = core, input) when elem(input, 1) == token do
-    answered(%{core | awaited: nil}, input)
+    if asked?(core.phase, elem(input, 0)), do: answered(%{core | awaited: nil}, input), else: core
   end
 
   defp take(core, _late), do: core
+
+  defp asked?(phase, :read) when phase in [:load_head, :resolving, :recheck], do: true
+  defp asked?({phase, _}, :read) when phase in [:load_log, :confirming], do: true
+  defp asked?(phase, :gen_written) when phase in [:load_gen, :confirm_gen], do: true
+  defp asked?(:appending, :appended), do: true
+  defp asked?(:subscribing, :subscribed), do: true
+  defp asked?(_phase, _kind), do: false
 
   defp answered(core, {:read, _token, draw, found}), do: Confirm.on_read(core, draw, found)
   defp answered(core, {:gen_written, _token}), do: Confirm.retry_now(core)

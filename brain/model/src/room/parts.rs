@@ -38,6 +38,25 @@ pub(super) enum Phase {
     Gone,
 }
 
+impl Phase {
+    /// True while a read is awaited.
+    pub(super) const fn reads(&self) -> bool {
+        matches!(self, Self::LoadHead | Self::LoadLog(_) | Self::Resolving | Self::Recheck | Self::Confirming(_))
+    }
+    /// True while a generation is being written.
+    pub(super) const fn writes_gen(&self) -> bool {
+        matches!(self, Self::LoadGen | Self::ConfirmGen)
+    }
+    /// True while an entry is on its way.
+    pub(super) const fn appends(&self) -> bool {
+        matches!(self, Self::Appending)
+    }
+    /// True while the subscription is.
+    pub(super) const fn subscribes(&self) -> bool {
+        matches!(self, Self::Subscribing)
+    }
+}
+
 /// A retry to come.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Backoff {

@@ -141,6 +141,30 @@ defmodule Brain.Room.EdgesTest do
     run(world, 1000)
   end
 
+  test "an answer of another kind is none, whatever its token" do
+    {world, a} = add(RoomWorld.new())
+    world = world |> input(a, {:open, slot(9000), true}) |> contrary(a)
+    world = world |> send_to(a, 1, command("ann", 1, say("said"))) |> contrary(a)
+    assert [%{code: 0}] = acks(world, a)
+  end
+
+  # Before each call is done, every other kind of answer comes with its token.
+  defp contrary(world, a) do
+    case owner(world, a).calls do
+      [] ->
+        world
+
+      [call | _] = calls ->
+        token = elem(call, 1)
+        read = {:read, token, 9, nil}
+        all = [read: read, write_gen: {:gen_written, token}, append: {:appended, token, {:stored, 9}}]
+        all = [{:subscribe, {:subscribed, token, true}} | all]
+        world = all |> Keyword.delete(elem(call, 0)) |> Keyword.values() |> Enum.reduce(world, &input(&2, a, &1))
+        assert owner(world, a).calls == calls, "nothing else is asked"
+        world |> call(a) |> contrary(a)
+    end
+  end
+
   test "a full queue turns away but never what is stored" do
     {world, a} = served()
     {world, ack} = ask(world, a, command("ann", 1, say("stored")))
