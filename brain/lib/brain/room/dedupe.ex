@@ -6,8 +6,9 @@ defmodule Brain.Room.Dedupe do
   no longer be judged, so it is refused for good and never applied. Which is why a repeat is either answered with its
   original place or refused, whatever its age.
 
-  The model searches short lists; here a user's commands lie in a map by id and in a tree by (timestamp, arrival), so
-  that judging and evicting cost the same however full the window is.
+  A user's commands are one binary of records in the order of arrival. A full window of terms would be a megabyte that
+  every major garbage collection of the room's process copies, and under load those would cost more than all its work;
+  binaries of this size lie outside of the heap.
   """
 
   alias Brain.Id
@@ -42,15 +43,10 @@ defmodule Brain.Room.Dedupe do
 
   defstruct users: %{}, oldest: @i64_max, entries: 0, bytes: 0
 
-  # `ids` leads to the first arrival of an id; `ages` holds every one, also those that a foreign log stored twice.
-  @typep user :: %{
-           name: binary(),
-           floor: nil | integer(),
-           newest: integer(),
-           arrivals: non_neg_integer(),
-           ids: %{binary() => {integer(), non_neg_integer()}},
-           ages: :gb_trees.tree({integer(), non_neg_integer()}, Seen.t())
-         }
+  # Of a record: the id, then timestamp, epoch and seq.
+  @record 40
+
+  @typep user :: %{name: binary(), floor: nil | integer(), newest: integer(), seen: binary()}
 
   @typedoc "The window of one room. `oldest`: no user's newest timestamp is below it, but perhaps all are above."
   @type t :: %__MODULE__{
@@ -90,9 +86,14 @@ defmodule Brain.Room.Dedupe do
   @spec judge(t(), binary(), binary(), integer(), integer()) :: verdict()
   def judge(window, user, id, timestamp, at) do
     case window.users do
-      %{^user => %{ids: %{^id => key}, ages: ages}} -> {:repeat, :gb_trees.get(key, ages)}
-      %{^user => known} -> unseen(window, user, known, timestamp, at)
-      _ -> unseen(window, user, nil, timestamp, at)
+      %{^user => known} ->
+        case find(known.seen, id, 0) do
+          nil -> unseen(window, user, known, timestamp, at)
+          place -> {:repeat, seen_at(known.seen, place)}
+        end
+
+      _ ->
+        unseen(window, user, nil, timestamp, at)
     end
   end
 
@@ -107,7 +108,7 @@ defmodule Brain.Room.Dedupe do
 
   # A user at its own limit makes room by its own eviction; the bytes then change by a few at most.
   defp full?(window, user, known) do
-    evicts = known != nil and :gb_trees.size(known.ages) >= @user_entries_max
+    evicts = known != nil and count(known) >= @user_entries_max
     fresh = @entry_cost_max + if known == nil, do: user_cost(user), else: 0
 
     (not evicts and window.entries >= @room_entries_max) or
@@ -118,26 +119,37 @@ defmodule Brain.Room.Dedupe do
   @spec knows?(t(), binary(), binary()) :: boolean()
   def knows?(window, user, id) do
     case window.users do
-      %{^user => %{ids: %{^id => _}}} -> true
+      %{^user => known} -> find(known.seen, id, 0) != nil
       _ -> false
     end
   end
 
+  # Where the first record of this id begins. What is found across two records is none.
+  defp find(seen, id, from) do
+    case :binary.match(seen, id, scope: {from, byte_size(seen) - from}) do
+      :nomatch -> nil
+      {place, _} when rem(place, @record) == 0 -> place
+      {place, _} -> find(seen, id, place + 1)
+    end
+  end
+
+  defp seen_at(seen, place) do
+    <<_::binary-size(place), id::binary-size(16), timestamp::signed-64, epoch::64, seq::64, _::binary>> = seen
+    %Seen{id: id, epoch: epoch, seq: seq, timestamp: timestamp}
+  end
+
+  defp count(user), do: div(byte_size(user.seen), @record)
+
   @doc "Remembers an applied command."
   @spec record(t(), binary(), Seen.t()) :: t()
   def record(window, user, seen) do
-    # Copied: a part of a received packet would keep the whole packet alive for as long as it is remembered.
-    seen = %{seen | id: :binary.copy(seen.id)}
-    {window, state} = window |> known(user) |> evict()
-    key = {seen.timestamp, state.arrivals}
+    {window, state} = known(window, user)
+    record = <<seen.id::binary-size(16), seen.timestamp::signed-64, seen.epoch::64, seen.seq::64>>
 
-    state = %{
-      state
-      | arrivals: state.arrivals + 1,
-        ids: Map.put_new(state.ids, seen.id, key),
-        ages: :gb_trees.insert(key, seen, state.ages),
-        newest: max(state.newest, seen.timestamp)
-    }
+    {window, state} =
+      if count(state) < @user_entries_max, do: add(window, state, record), else: swap(window, state, record)
+
+    state = %{state | newest: max(state.newest, seen.timestamp)}
 
     %{
       window
@@ -154,55 +166,32 @@ defmodule Brain.Room.Dedupe do
         {window, state}
 
       _ ->
-        state = %{
-          name: :binary.copy(user),
-          floor: nil,
-          newest: @i64_min,
-          arrivals: 0,
-          ids: %{},
-          ages: :gb_trees.empty()
-        }
-
+        # Copied: a part of a received packet would keep the whole packet alive for as long as it is remembered.
+        state = %{name: :binary.copy(user), floor: nil, newest: @i64_min, seen: <<>>}
         {%{window | bytes: window.bytes + user_cost(user)}, state}
     end
   end
 
-  # The lowest timestamp goes, so that the floor stays as low as it can: a user with two skewed clocks does not lock
-  # itself out.
-  defp evict({window, state}) do
-    if :gb_trees.size(state.ages) >= @user_entries_max do
-      {key, evicted, ages} = :gb_trees.take_smallest(state.ages)
-      floor = max(state.floor || evicted.timestamp, evicted.timestamp)
-      state = %{state | floor: floor, ages: ages, ids: forget(state.ids, evicted.id, key, ages)}
-      window = %{window | entries: window.entries - 1, bytes: window.bytes - entry_cost(evicted)}
-      {window, state}
-    else
-      {window, state}
-    end
+  defp add(window, state, record), do: {window, %{state | seen: <<state.seen::binary, record::binary>>}}
+
+  # The lowest timestamp goes, of several the first to arrive, so that the floor stays as low as it can: a user with two
+  # skewed clocks does not lock itself out.
+  defp swap(window, state, record) do
+    place = lowest(state.seen, 0, @i64_max, 0)
+    evicted = seen_at(state.seen, place)
+    <<before::binary-size(place), _::binary-size(@record), rest::binary>> = state.seen
+    floor = max(state.floor || evicted.timestamp, evicted.timestamp)
+    window = %{window | entries: window.entries - 1, bytes: window.bytes - entry_cost(evicted)}
+    {window, %{state | floor: floor, seen: :erlang.iolist_to_binary([before, rest, record])}}
   end
 
-  defp forget(ids, id, key, ages) do
-    case ids do
-      # Fewer ids than entries: one was stored twice, and the arrival that stays is the one to answer with.
-      %{^id => ^key} when map_size(ids) < @user_entries_max ->
-        next_of(Map.delete(ids, id), id, ages)
+  defp lowest(<<_::128, timestamp::signed-64, _::128, rest::binary>>, place, least, _found) when timestamp < least,
+    do: lowest(rest, place + @record, timestamp, place)
 
-      %{^id => ^key} ->
-        Map.delete(ids, id)
+  defp lowest(<<_::binary-size(@record), rest::binary>>, place, least, found),
+    do: lowest(rest, place + @record, least, found)
 
-      _ ->
-        ids
-    end
-  end
-
-  defp next_of(ids, id, ages) do
-    others = for {{_, arrival} = key, %{id: ^id}} <- :gb_trees.to_list(ages), do: {arrival, key}
-
-    case Enum.sort(others) do
-      [] -> ids
-      [{_, key} | _] -> Map.put(ids, id, key)
-    end
-  end
+  defp lowest(<<>>, _place, _least, found), do: found
 
   @doc "Lets users leave whose newest command is out of every window at the room's time `at`."
   @spec sweep(t(), integer()) :: t()
@@ -226,12 +215,12 @@ defmodule Brain.Room.Dedupe do
   end
 
   defp leave(window, name, state) do
-    freed = Enum.reduce(:gb_trees.values(state.ages), user_cost(name), &(entry_cost(&1) + &2))
+    freed = Enum.reduce(all(state.seen), user_cost(name), &(entry_cost(&1) + &2))
 
     %{
       window
       | users: Map.delete(window.users, name),
-        entries: window.entries - :gb_trees.size(state.ages),
+        entries: window.entries - count(state),
         bytes: window.bytes - freed
     }
   end
@@ -252,10 +241,13 @@ defmodule Brain.Room.Dedupe do
   @spec encode(t()) :: [DedupeUser.t()]
   def encode(window) do
     for {name, state} <- List.keysort(Map.to_list(window.users), 0) do
-      arrivals = for {{_, arrival}, seen} <- :gb_trees.to_list(state.ages), do: {arrival, seen}
-      entries = for {_, seen} <- List.keysort(arrivals, 0), do: entry(seen)
-      %DedupeUser{user: name, floor: state.floor || @i64_min, entries: entries}
+      %DedupeUser{user: name, floor: state.floor || @i64_min, entries: Enum.map(all(state.seen), &entry/1)}
     end
+  end
+
+  defp all(seen) do
+    for <<id::binary-size(16), timestamp::signed-64, epoch::64, seq::64 <- seen>>,
+      do: %Seen{id: id, epoch: epoch, seq: seq, timestamp: timestamp}
   end
 
   defp entry(seen) do

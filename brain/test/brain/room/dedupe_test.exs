@@ -42,6 +42,20 @@ defmodule Brain.Room.DedupeTest do
     assert Dedupe.judge(window, user(1), id(900), 745, 0) == :new, "the floor is as low as it can be"
   end
 
+  test "an id that is made of others' bytes is none of them" do
+    timestamp = 0x0102_0304_0506_0708
+    id = fn n -> <<n::64, 0xAA::64>> end
+    records = for n <- 1..200, do: %Seen{id: id.(n), epoch: 1, seq: n, timestamp: timestamp}
+    window = Enum.reduce(records, %Dedupe{}, &Dedupe.record(&2, user(1), &1))
+    across = <<0xAA::64, timestamp::64>>
+    refute Dedupe.knows?(window, user(1), across)
+    assert Dedupe.judge(window, user(1), across, timestamp, 0) == :new
+    mine = %Seen{id: across, epoch: 1, seq: 201, timestamp: timestamp}
+    window = Dedupe.record(window, user(1), mine)
+    assert Dedupe.judge(window, user(1), across, timestamp, 0) == {:repeat, mine}
+    assert Dedupe.judge(window, user(1), id.(200), timestamp, 0) == {:repeat, List.last(records)}
+  end
+
   test "too old is refused, and silent users leave" do
     at = 10_000_000
     assert Dedupe.judge(%Dedupe{}, user(1), id(1), at - Dedupe.window_ms(), at) == :new
