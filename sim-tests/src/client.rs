@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use arq::client::{Client, ClientEvent, Core, CoreOptions, Frame, Repeat, SubOptions, Target};
+use arq::client::{Client, ClientEvent, Core, CoreOptions, Frame, Repeat, SubOptions, Target, command_json};
 use bytes::Bytes;
 use prost::Message as _;
 use proto::{MessageId, RoomId, v1};
 use tokio::time::{Instant, sleep_until, timeout};
+use voltron_core::trace::{self, Hash16, Record};
 use voltron_core::{Ids, Net, WallClock};
 
 use crate::scenario::Verb;
@@ -64,7 +65,16 @@ pub async fn play<N: Net, C: WallClock, I: Ids>(net: N, clock: C, ids: I, script
     }
     let start = Instant::now();
     let ends = start + script.ends;
-    let mut player = Player { start, clock, script, said: 0, open: BTreeMap::new(), finished: None, home: false };
+    let mut player = Player {
+        start,
+        clock,
+        script,
+        tenant: String::new(),
+        said: 0,
+        open: BTreeMap::new(),
+        finished: None,
+        home: false,
+    };
     let mut shield = 0;
     let mut failures = 0;
     while Instant::now() < ends && !player.home {
@@ -81,6 +91,8 @@ struct Player<C> {
     start: Instant,
     clock: C,
     script: Script,
+    /// As the last HELLO said.
+    tenant: String,
     said: u64,
     /// Sent and not finished: what it takes to build the same bytes again.
     open: BTreeMap<MessageId, Sent>,
@@ -138,7 +150,10 @@ impl<C: WallClock> Player<C> {
                     }
                 }
                 event = client.next() => match event {
-                    Some(ClientEvent::Hello(_)) => greeted = true,
+                    Some(ClientEvent::Hello(hello)) => {
+                        greeted = true;
+                        self.tenant = hello.tenant;
+                    }
                     Some(event) => self.note(&event),
                     None => return (client.into_core(), shield + usize::from(!greeted), greeted),
                 }
@@ -162,6 +177,13 @@ impl<C: WallClock> Player<C> {
             Verb::Repeat => {
                 if let Some(sent) = &self.finished {
                     client.raw(Frame::Binary(again(sent)));
+                    trace::emit(|| Record::Send {
+                        c: self.script.name.clone(),
+                        m: sent.message_id.to_string(),
+                        room: format!("{}/{}", self.tenant, sent.room),
+                        h: Hash16::of(&sent.command.encode_to_vec()),
+                        op: command_json(&sent.command),
+                    });
                 }
                 return Next::Here;
             }

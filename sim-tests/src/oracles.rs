@@ -3,16 +3,37 @@
 //! | id | promise |
 //! | --- | --- |
 //! | A1 | an acknowledged command is in the room's log exactly once, at the acknowledged place |
+//! | A2 | within one subscription a client is never rewound in silence |
+//! | A3 | no command is committed twice; no event comes twice within one subscription |
+//! | A4 | what is delivered was committed, what is committed was sent |
 //! | A5 | per client, room and epoch: seq strictly +1; an omission only after an announced gap covering exactly it |
 //! | A6 | all clients see the same bytes at the same (room, epoch, seq), and they are the log's |
+//! | A7 | one owner writes at a time |
+//! | A9 | what a client sent after it received a place of a room stands above it |
+//! | A10 | at most one answer per PUB frame; every code exists |
+//! | A11 | commands of one connection to one room apply in order while every answer is code 0 |
+//! | T1 | nothing of a tenant reaches another; every subject has its shape |
+//! | G2 | the tenant of a stored command is that of its sender's token |
+//! | Q1 | every queue stays within its stated bound |
+//! | D1 | after healing every open command ends and every cursor reaches the head |
 //!
 //! The log itself is part of the trace: `commit` records of the host [`LOG_HOST`], read from the stream when the run
-//! is over (see [`crate::logbook`]). An oracle that never looked is a defect, so [`judge`] reports how often each did,
-//! and [`Judgement::held`] is false for one that never did.
+//! is over (see [`crate::logbook`]). An oracle that never looked is a defect, so [`judge`] reports how often each did. One
+//! of [`ALWAYS`] must look in every run; each of the others within a sweep of all scenarios.
 
 mod a1;
+mod a10;
+mod a11;
+mod a2;
+mod a3;
+mod a4;
 mod a5;
 mod a6;
+mod a7;
+mod a9;
+mod d1;
+mod q1;
+mod t1;
 
 use std::collections::BTreeMap;
 
@@ -23,7 +44,10 @@ use voltron_core::trace::{Line, Record};
 pub const LOG_HOST: &str = "log";
 
 /// The names of all oracles, in the order in which they are judged.
-pub const NAMES: [&str; 3] = ["A1", "A5", "A6"];
+pub const NAMES: [&str; 14] = ["A1", "A2", "A3", "A4", "A5", "A6", "A7", "A9", "A10", "A11", "T1", "G2", "Q1", "D1"];
+
+/// Those that have something to look at in every run: a run in which one of them did not shows nothing.
+pub const ALWAYS: [&str; 3] = ["A1", "A5", "A6"];
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,9 +97,14 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// True if every oracle looked and none objected.
+    /// True if none objected, and each of [`ALWAYS`] looked.
     pub fn held(&self) -> bool {
-        self.violations.is_empty() && self.never_looked().is_empty()
+        self.violations.is_empty() && self.idle().is_empty()
+    }
+
+    /// Oracles of [`ALWAYS`] without a single check: a defect of this run.
+    pub fn idle(&self) -> Vec<&str> {
+        self.never_looked().into_iter().filter(|name| ALWAYS.contains(name)).collect()
     }
 
     /// Oracles without a single check.
@@ -86,11 +115,23 @@ impl Judgement {
 
 /// Judges a whole trace. `excused` names oracles whose objections are reported but do not fail the run.
 pub fn judge<'a>(lines: impl IntoIterator<Item = &'a Line>, excused: &[String]) -> Judgement {
-    let mut oracles: [(Box<dyn Oracle>, Findings); 3] = [
-        (Box::new(a1::Acked::default()), Findings::default()),
-        (Box::new(a5::Order::default()), Findings::default()),
-        (Box::new(a6::SameBytes::default()), Findings::default()),
+    let all: [Box<dyn Oracle>; NAMES.len()] = [
+        Box::new(a1::Acked::default()),
+        Box::new(a2::NoRewind::default()),
+        Box::new(a3::Once::default()),
+        Box::new(a4::Committed::default()),
+        Box::new(a5::Order::default()),
+        Box::new(a6::SameBytes::default()),
+        Box::new(a7::OneOwner::default()),
+        Box::new(a9::Causal::default()),
+        Box::new(a10::OneAnswer::default()),
+        Box::new(a11::InOrder::default()),
+        Box::new(t1::Apart::default()),
+        Box::new(t1::TokensTenant::default()),
+        Box::new(q1::Bounded),
+        Box::new(d1::Ends::default()),
     ];
+    let mut oracles = all.map(|oracle| (oracle, Findings::default()));
     for line in lines {
         for (oracle, found) in &mut oracles {
             oracle.see(line, found);
@@ -116,4 +157,8 @@ pub fn judge<'a>(lines: impl IntoIterator<Item = &'a Line>, excused: &[String]) 
 /// `commit` records of the log itself, not what a Brain says of its own writes.
 fn is_log(line: &Line) -> bool {
     line.host == LOG_HOST && matches!(line.record, Record::Commit { .. })
+}
+
+fn place((epoch, seq): (u64, u64)) -> String {
+    format!("epoch {epoch} seq {seq}")
 }

@@ -108,7 +108,7 @@ impl Verdict {
             self.oracle = Some(first.oracle.clone());
             self.n = Some(first.n);
             self.what = Some(first.what.clone());
-        } else if let Some(idle) = judgement.never_looked().first() {
+        } else if let Some(idle) = judgement.idle().first() {
             self.oracle = Some((*idle).to_owned());
             self.what = Some("never looked: the run shows nothing that it could check".to_owned());
         }

@@ -96,7 +96,7 @@ fn check(path: &std::path::Path, html: Option<&std::path::Path>, json: bool) -> 
     for violation in &judgement.violations {
         say(&format!("FAILED {} at record {}: {}", violation.oracle, violation.n, violation.what));
     }
-    for idle in judgement.never_looked() {
+    for idle in judgement.idle() {
         say(&format!("FAILED {idle} never looked: the trace shows nothing that it could check"));
     }
     Ok(judgement.held())

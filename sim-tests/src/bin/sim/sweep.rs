@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use futures_util::stream::{self, StreamExt as _};
 use indicatif::{ProgressBar, ProgressStyle};
+use sim_tests::oracles;
 use sim_tests::verdict::Verdict;
 use tokio::time::Instant;
 
@@ -16,6 +17,9 @@ use crate::one::Pretence;
 
 /// The longest that one seed may take, seconds on the wall clock.
 const SEED_LIMIT_S: u64 = 600;
+
+/// From so many seeds of all scenarios on, an oracle that never looked fails the sweep.
+const SWEEP: u64 = 32;
 
 /// Runs all seeds; true if all held.
 pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
@@ -36,11 +40,15 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
         .buffer_unordered(jobs);
     let mut failed = 0_u64;
     let mut marks: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    let mut checks: BTreeMap<String, u64> = oracles::NAMES.iter().map(|name| ((*name).to_owned(), 0)).collect();
     let mut count = 0_u64;
     while let Some(verdict) = runs.next().await {
         let verdict = verdict?;
         count += 1;
         failed += u64::from(!verdict.ok);
+        for (oracle, looked) in &verdict.checks {
+            *checks.entry(oracle.clone()).or_default() += looked;
+        }
         for (mark, times) in &verdict.marks {
             *marks.entry(verdict.scenario.clone()).or_default().entry(mark.clone()).or_default() += times;
         }
@@ -70,18 +78,26 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
             }
         }
     }
+    let idle: Vec<&str> = checks.iter().filter(|(_, looked)| **looked == 0).map(|(name, _)| name.as_str()).collect();
+    let whole = args.scenarios.is_empty() && seeds.beyond - seeds.first >= SWEEP;
     if args.json {
-        let summary =
-            serde_json::json!({ "summary": true, "seeds": count, "failed": failed, "marks_missing": missing });
+        let summary = serde_json::json!({
+            "summary": true, "seeds": count, "failed": failed, "marks_missing": missing, "checks": checks, "idle": idle,
+        });
         say(&summary.to_string());
     } else {
         let reached = marks.values().flat_map(BTreeMap::keys).collect::<std::collections::BTreeSet<_>>().len();
         say(&format!("{count} seeds, {failed} failed, {reached} of {} marks reached", voltron_core::marks::ALL.len()));
+        let looked: Vec<String> = checks.iter().map(|(name, looked)| format!("{name} {looked}")).collect();
+        say(&format!("oracles looked: {}", looked.join(", ")));
+        if whole && !idle.is_empty() {
+            say(&format!("oracles that never looked, which is a defect: {}", idle.join(", ")));
+        }
         if !missing.is_empty() {
             say(&format!("marks that these seeds should reach and did not: {}", missing.join(", ")));
         }
     }
-    Ok(failed == 0 && missing.is_empty())
+    Ok(failed == 0 && missing.is_empty() && (idle.is_empty() || !whole))
 }
 
 /// The same seed twice, with nothing in common but the seed; true if the traces are equal.

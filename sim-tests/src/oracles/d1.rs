@@ -1,0 +1,74 @@
+//! D1: after healing every open command ends, and every cursor reaches the head.
+//!
+//! Judged once the trace is over: a command that was sent has an answer that is final (applied, or refused for good), and a
+//! client that was still subscribed when it went home has come to the last event of the log. Looks at every command and
+//! every such subscription.
+
+use std::collections::BTreeMap;
+
+use arq::client::Repeat;
+use voltron_core::trace::{Line, Record};
+
+use super::{Findings, Oracle, is_log, place};
+
+#[derive(Default)]
+pub(super) struct Ends {
+    /// Per (client, message id): the last frame's record, and whether a final answer came.
+    commands: BTreeMap<(String, String), (u64, bool)>,
+    /// Per (client, room): how far it came, and at which record; `None` as long as it waits for its SUB's answer.
+    cursors: BTreeMap<(String, String), (u64, (u64, u64))>,
+    heads: BTreeMap<String, (u64, u64)>,
+}
+
+impl Oracle for Ends {
+    fn name(&self) -> &'static str {
+        "D1"
+    }
+
+    fn see(&mut self, line: &Line, _found: &mut Findings) {
+        match &line.record {
+            Record::Send { c, m, .. } => {
+                self.commands.entry((c.clone(), m.clone())).or_default().0 = line.n;
+            }
+            Record::Ack { c, m, code, .. } => {
+                let ended = &mut self.commands.entry((c.clone(), m.clone())).or_insert((line.n, false)).1;
+                *ended |= *code == 0 || !Repeat::allows(*code);
+            }
+            Record::Sub { c, room, epoch, seq, recovered, replay, .. } => {
+                // What is replayed still has to come.
+                let from = if *recovered || *replay > 0 { seq.saturating_sub(u64::from(*replay)) } else { *seq };
+                self.cursors.insert((c.clone(), room.clone()), (line.n, (*epoch, from)));
+            }
+            Record::Unsub { c, room, .. } => {
+                self.cursors.remove(&(c.clone(), room.clone()));
+            }
+            Record::Recv { c, room, epoch, seq, .. } if *seq > 0 => {
+                if let Some(cursor) = self.cursors.get_mut(&(c.clone(), room.clone())) {
+                    *cursor = (line.n, cursor.1.max((*epoch, *seq)));
+                }
+            }
+            Record::Gap { c, room, epoch, to, .. } => {
+                if let Some(cursor) = self.cursors.get_mut(&(c.clone(), room.clone())) {
+                    *cursor = (line.n, cursor.1.max((*epoch, *to)));
+                }
+            }
+            Record::Commit { room, epoch, seq, .. } if is_log(line) => {
+                let head = self.heads.entry(room.clone()).or_default();
+                *head = (*head).max((*epoch, *seq));
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, found: &mut Findings) {
+        for ((c, m), (n, ended)) in &self.commands {
+            found.check("D1", *n, *ended, || format!("{c} sent command {m} and never learned what became of it"));
+        }
+        for ((c, room), (n, reached)) in &self.cursors {
+            let Some(head) = self.heads.get(room) else { continue };
+            found.check("D1", *n, reached >= head, || {
+                format!("{c} came to {} of {room}, whose head is {}", place(*reached), place(*head))
+            });
+        }
+    }
+}
