@@ -15,6 +15,7 @@ use proto::Code;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+use voltron_core::trace::{self, Record};
 
 /// One message to write.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,6 +103,8 @@ struct Inner {
     counted_bytes: usize,
     counted: usize,
     bulk_bytes: usize,
+    /// The next depth that the trace is told of: each is twice the one before.
+    telling: usize,
     waker: Option<Waker>,
     ending: Option<Ending>,
     gone: bool,
@@ -173,6 +176,11 @@ impl Outbox {
             }
             inner.counted_bytes += frame.len();
             inner.counted += 1;
+            if inner.counted > inner.telling {
+                inner.telling = inner.counted * 2;
+                let (len, cap) = (inner.counted as u64, self.messages_max as u64);
+                trace::emit(|| Record::Queue { name: "outbox".into(), len, cap });
+            }
         }
         inner.queue.push_back(Item { frame, class, ticket: ticket.cloned() });
         inner.wake();

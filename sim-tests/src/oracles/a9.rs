@@ -34,15 +34,18 @@ impl Oracle for Causal {
                 *seen = (*seen).max((*epoch, *seq));
             }
             Record::Send { c, m, room, .. } => {
-                let Some(seen) = self.seen.get(&(c.clone(), room.clone())) else { return };
+                let seen = self.seen.get(&(c.clone(), room.clone())).copied().unwrap_or_default();
                 let user = self.users.get(c).cloned().unwrap_or_default();
-                self.sent.entry((room.clone(), user, m.clone())).or_insert((c.clone(), *seen));
+                self.sent.entry((room.clone(), user, m.clone())).or_insert((c.clone(), seen));
             }
             Record::Commit { room, epoch, seq, m, user, .. } if is_log(line) && !m.is_empty() => {
                 let tenant = room.split_once('/').map_or("", |(tenant, _)| tenant);
                 let Some((c, seen)) = self.sent.get(&(room.clone(), format!("{tenant}/{user}"), m.clone())) else {
                     return;
                 };
+                if *seen == (0, 0) {
+                    return;
+                }
                 let now = (*epoch, *seq);
                 found.check("A9", line.n, now > *seen, || {
                     format!("{c} had seen {room} {} when it sent {m}, which stands at {}", place(*seen), place(now))

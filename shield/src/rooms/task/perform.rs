@@ -130,7 +130,7 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
                 self.shared.meters.ephemeral_dropped.inc();
             }
             Pushed::Ended => trace::emit(|| Record::Queue {
-                name: format!("outbox.{}", seat.asker.conn),
+                name: "outbox.bytes".into(),
                 len: seat.outbox.depth().0 as u64,
                 cap: self.shared.limits.load().queue_bytes.into(),
             }),
