@@ -7,7 +7,7 @@ mod support;
 use brain_model::{Effect, Input, Outcome, Rules, Why};
 use prost::Message as _;
 use proto::internal::{Kind, LogEntry};
-use proto::v1::{self, command::Op, event::Body};
+use proto::v1::{self, command::Op, event::Body, system_signal::Ask};
 use support::*;
 
 fn opened() -> (World, usize) {
@@ -82,6 +82,24 @@ fn a_cursor_beyond_every_epoch_drives_no_room_there() {
         let reply = world.sync(a, "ann", v1::Sync { shield: Some(shield), ..v1::Sync::default() });
         assert_eq!((reply.code, reply.epoch), (0, epoch));
     }
+}
+
+#[test]
+fn a_client_that_saw_the_entry_in_flight_is_not_rewound() {
+    let (mut world, a) = opened();
+    let epoch = world.ask(a, command("ann", 1, say("stored"))).epoch;
+    // Stored and republished, perhaps; its owner has not heard of it yet.
+    world.send(a, 1, command("ann", 2, say("in flight")));
+    let since = |seq| v1::Sync { since: Some(v1::Head { epoch, seq }), ..v1::Sync::default() };
+    world.send(a, 2, signal("bob", ALL_RIGHTS, Ask::Sync(since(2))));
+    assert!(!world.owners[a].replies.iter().any(|(to, _)| *to == slot(2)), "it would be put back to 1");
+    world.settle();
+    let reply = world.last_sync(a);
+    assert_eq!((reply.code, reply.seq, reply.recovered), (0, 2, true));
+    // A client that claims more than there is: looked into, and then it gets the state; no epoch begins on its word.
+    let reply = world.sync(a, "bob", since(9));
+    assert_eq!((reply.code, reply.epoch, reply.seq, reply.recovered), (0, epoch, 2, false));
+    assert!(!reply.snapshot.is_empty());
 }
 
 #[test]

@@ -48,11 +48,12 @@ impl Room {
         }
     }
 
-    /// False if the Shield's cursor must be looked into first.
+    /// False if the Shield's cursor, or the client's, must be looked into first.
     fn leave(&mut self, ask: &SyncAsk, confirms: u64) -> bool {
         let plausible = |cursor: &&v1::Cursor| cursor.pos > 0 && cursor.epoch <= EPOCH_MAX;
-        let Some(cursor) = ask.sync.shield.as_ref().filter(plausible) else { return true };
-        if matches!(self.compare(cursor), Cursor::Fits) {
+        let shield = ask.sync.shield.as_ref().filter(plausible);
+        let contradicts = shield.filter(|cursor| matches!(self.compare(cursor), Cursor::Contradicts)).copied();
+        if contradicts.is_none() && !self.is_ahead(ask) {
             return true;
         }
         if self.inflight.is_some() {
@@ -64,9 +65,19 @@ impl Room {
             self.proof_ms = None;
             return false;
         }
+        // A client's word alone begins no epoch: it gets a snapshot.
+        let Some(cursor) = contradicts else { return true };
         mark!("brain.new-epoch");
         self.renew_above = Some(self.renew_above.unwrap_or(0).max(cursor.epoch));
         false
+    }
+
+    /// True if the client has seen more of the room than is known to be stored.
+    fn is_ahead(&self, ask: &SyncAsk) -> bool {
+        let tail = &self.committed.tail;
+        ask.sync
+            .since
+            .is_some_and(|since| since.epoch <= EPOCH_MAX && (since.epoch, since.seq) > (tail.epoch, tail.seq))
     }
 
     fn compare(&self, cursor: &v1::Cursor) -> Cursor {

@@ -26,7 +26,7 @@ defmodule Brain.Room.Core.Sync do
     |> Queue.to_list()
     |> Enum.reduce(%{core | queue: Queue.new()}, fn
       {:sync, reply, ask, confirms} = waiting, core ->
-        case leave(core, ask.sync.shield, confirms) do
+        case leave(core, ask.sync, confirms) do
           {true, core} -> answer_sync(core, reply, ask)
           {false, core} -> wait_on(core, waiting)
         end
@@ -38,11 +38,12 @@ defmodule Brain.Room.Core.Sync do
 
   defp wait_on(core, waiting), do: %{core | queue: Queue.push(core.queue, waiting)}
 
-  # False if the Shield's cursor must be looked into first.
-  defp leave(core, %{pos: pos, epoch: epoch} = cursor, confirms)
-       when pos > 0 and epoch <= @epoch_max do
+  # False if the Shield's cursor, or the client's, must be looked into first.
+  defp leave(core, sync, confirms) do
+    contradicts = contradicting(core, sync.shield)
+
     cond do
-      compare(core, cursor) == :fits ->
+      contradicts == nil and not ahead?(core, sync.since) ->
         {true, core}
 
       # It may have seen the entry in flight before this owner heard of it.
@@ -53,12 +54,30 @@ defmodule Brain.Room.Core.Sync do
       core.confirms == confirms ->
         {false, %{core | proof_ms: nil}}
 
+      # A client's word alone begins no epoch: it gets a snapshot.
+      contradicts == nil ->
+        {true, core}
+
       true ->
-        {false, %{core | renew_above: max(core.renew_above || 0, epoch)}}
+        {false, %{core | renew_above: max(core.renew_above || 0, contradicts.epoch)}}
     end
   end
 
-  defp leave(core, _no_plausible_cursor, _confirms), do: {true, core}
+  # The Shield's cursor, if it is plausible and does not fit this log.
+  defp contradicting(core, %{pos: pos, epoch: epoch} = cursor)
+       when pos > 0 and epoch <= @epoch_max do
+    if compare(core, cursor) == :contradicts, do: cursor
+  end
+
+  defp contradicting(_core, _no_plausible_cursor), do: nil
+
+  # True if the client has seen more of the room than is known to be stored.
+  defp ahead?(_core, nil), do: false
+
+  defp ahead?(core, since) do
+    tail = core.committed.tail
+    since.epoch <= @epoch_max and {since.epoch, since.seq} > {tail.epoch, tail.seq}
+  end
 
   # What the asking Shield's own cursor says of this log: nothing against it, or more or something else than it holds.
   defp compare(core, cursor) do

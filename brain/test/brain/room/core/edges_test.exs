@@ -110,6 +110,23 @@ defmodule Brain.Room.EdgesTest do
     end
   end
 
+  test "a client that saw the entry in flight is not rewound" do
+    {world, a} = served()
+    {world, %{epoch: epoch}} = ask(world, a, command("ann", 1, say("stored")))
+    # Stored and republished, perhaps; its owner has not heard of it yet.
+    world = send_to(world, a, 1, command("ann", 2, say("in flight")))
+    since = fn seq -> %V1.Sync{since: %V1.Head{epoch: epoch, seq: seq}} end
+    before = length(owner(world, a).replies)
+    world = send_to(world, a, 2, signal("bob", all_rights(), {:sync, since.(2)}))
+    assert length(owner(world, a).replies) == before, "it would be put back to 1"
+    world = settle(world)
+    assert %{code: 0, seq: 2, recovered: true} = last_sync(world, a)
+    # A client that claims more than there is: looked into, and then it gets the state; no epoch begins on its word.
+    {_, reply} = sync(world, a, "bob", since.(9))
+    assert %{code: 0, epoch: ^epoch, seq: 2, recovered: false} = reply
+    assert reply.snapshot != []
+  end
+
   test "a stored entry with numbers at their end stops nobody" do
     {world, a} = served()
     tail = elem(fold(world.streams), 0).tail
