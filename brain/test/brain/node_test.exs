@@ -146,9 +146,16 @@ defmodule Brain.NodeTest do
     assert draining?(beats)
     :ok = ExUnit.Callbacks.stop_supervised(one.id)
 
-    answered = for slot <- slots, body = answer(shield, slot, 0), do: elem(Codec.decode(V1.Ack, body), 1)
-    assert Enum.all?(answered, &(&1.code == 0))
-    assert length(events(log(shield, @key))) == length(answered)
+    # Every command that was stored is answered, and no other.
+    %{sub: sub} = shield
+
+    for _ <- events(log(shield, @key)) do
+      assert_receive {:nats, ^sub, %{subject: slot, status: nil, body: body}}, @limit_ms
+      assert slot in slots
+      assert {:ok, %{code: 0, duplicate: false}} = Codec.decode(V1.Ack, body)
+    end
+
+    refute_received {:nats, ^sub, %{status: nil}}
 
     brain(world, "brain-2")
     acks = for body <- sent, do: ask(shield, @key, body)
@@ -225,6 +232,48 @@ defmodule Brain.NodeTest do
     assert for(event <- events(entries), do: event.seq) == [1, 2, 3]
     ids = for entry <- entries, do: entry.entry_id
     assert Enum.uniq(ids) == ids
+  end
+
+  test "a room whose core is full keeps back what comes, and answers all of it in the end" do
+    world = world(["brain-1"])
+    brain = brain(world, "brain-1")
+    shield = shield(world)
+    open(shield, @key)
+    # The room stands still while more comes than its core takes, but not more than its subscription.
+    room = room(brain, @key)
+    :sys.suspend(room)
+    sent = for n <- 1..1000, do: say(@key, "user-#{rem(n, 10)}", :binary.copy("x", 8000))
+    slots = for body <- sent, do: send_to(shield, Subject.input(@key), body)
+    eventually(fn -> elem(Process.info(room, :message_queue_len), 1) >= 1000 && :ok end)
+    :sys.resume(room)
+
+    for slot <- slots do
+      assert {:ok, %{code: 0}} = Codec.decode(V1.Ack, answer(shield, slot, @limit_ms))
+    end
+
+    entries = log(shield, @key)
+    assert for(event <- events(entries), do: event.seq) == Enum.to_list(1..1000)
+    assert length(entries) < 100, "they go out in groups"
+    assert Metrics.get(brain.metrics, :lost) == 0
+  end
+
+  test "a crash report of a room tells where it stood, and nothing that its users wrote" do
+    world = world(["brain-1"])
+    brain = brain(world, "brain-1")
+    shield = shield(world)
+    ask(shield, @key, say(@key, "ann", "a-secret"))
+    room = room(brain, @key)
+
+    log =
+      ExUnit.CaptureLog.capture_log(fn ->
+        monitor = Process.monitor(room)
+        :sys.replace_state(room, &%{&1 | subjects: nil})
+        send_to(shield, Subject.input(@key), say(@key, "ann", "a-secret"))
+        assert_receive {:DOWN, ^monitor, :process, _, _}, @limit_ms
+      end)
+
+    assert log =~ "acme/lobby"
+    refute log =~ "a-secret"
   end
 
   test "a stream that is something else ends it with a sentence" do
