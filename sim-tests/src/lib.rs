@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod engine;
+pub mod lockstep;
 pub mod logbook;
 pub mod oracles;
 pub mod plan;

@@ -59,10 +59,17 @@ impl Codec {
     /// What becomes of these bytes.
     pub fn coded(&self, bytes: &[u8]) -> Coded {
         let again = (self.again)(bytes);
-        Coded {
-            decoded: again.is_some(),
-            encoded: again.unwrap_or_default().into(),
-            canonical: self.rule.is_some_and(|rule| canonical::check(rule, bytes).is_ok()),
+        let coded = Coded { decoded: again.is_some(), encoded: again.unwrap_or_default().into(), ..Coded::default() };
+        match self.rule.map(|rule| canonical::check(rule, bytes)) {
+            None => coded,
+            Some(Ok(())) => Coded { canonical: true, ..coded },
+            Some(Err(fault)) => Coded {
+                code: fault.code.as_u16().into(),
+                detail: fault.detail.into(),
+                field: fault.field,
+                at: fault.at as u64,
+                ..coded
+            },
         }
     }
 }

@@ -2,6 +2,9 @@
 //! a process of its own it is the twin that the driver is tested with.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use brain_model::placement::{Peers, ranked};
 use brain_model::{Identity, Now, Room, Rules};
@@ -123,7 +126,35 @@ fn forwarded(body: &[u8]) -> ls::Forwarded {
             code: error.code.as_u16().into(),
             detail: error.detail.into(),
             message_id: error.message_id.map(|id| bytes(&id.0)),
+            field: error.field,
+            at: error.at as u64,
             ..ls::Forwarded::default()
         },
+    }
+}
+
+/// Serves one connection at `socket`, and says `ready` on standard output once it listens: what the Elixir cores do.
+///
+/// # Errors
+/// If the socket cannot be made, or the connection breaks within a frame.
+pub fn serve(socket: &Path) -> io::Result<()> {
+    let listener = UnixListener::bind(socket)?;
+    writeln!(io::stdout(), "ready")?;
+    let (mut stream, _) = listener.accept()?;
+    let mut machines = Machines::default();
+    let mut length = [0; 4];
+    loop {
+        match stream.read_exact(&mut length) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            read => read?,
+        }
+        let mut frame = vec![0; u32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut frame)?;
+        let batch = ls::Batch::decode(bytes::Bytes::from(frame)).map_err(io::Error::other)?;
+        let replies = batch.steps.into_iter().map(|step| machines.step(step)).collect();
+        let body = ls::BatchReply { replies }.encode_to_vec();
+        let length = u32::try_from(body.len()).map_err(io::Error::other)?;
+        stream.write_all(&length.to_be_bytes())?;
+        stream.write_all(&body)?;
     }
 }

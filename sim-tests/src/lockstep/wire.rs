@@ -65,10 +65,9 @@ fn outcome(outcome: Outcome) -> (i32, u64) {
 pub fn given(input: &Input) -> Given {
     match input {
         Input::Open { reply, create } => Given::Open(ls::OpenRoom { reply: reply.as_str().into(), create: *create }),
-        Input::Message { reply, body } => Given::Message(ls::Message {
-            reply: reply.as_ref().map(|reply| reply.as_str().into()),
-            body: body.clone(),
-        }),
+        Input::Message { reply, body } => {
+            Given::Message(ls::Message { reply: reply.as_ref().map(|reply| reply.as_str().into()), body: body.clone() })
+        }
         Input::Read { token, draw, found } => Given::Read(ls::ReadDone {
             token: token.0,
             draw: *draw,

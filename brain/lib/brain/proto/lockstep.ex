@@ -924,13 +924,21 @@ defmodule Brain.Proto.Lockstep.Coded do
   @type t :: %__MODULE__{
           decoded: boolean(),
           encoded: binary(),
-          canonical: boolean()
+          canonical: boolean(),
+          code: non_neg_integer(),
+          detail: binary(),
+          field: non_neg_integer(),
+          at: non_neg_integer()
         }
 
   message([
     {1, :decoded, :bool, :single},
     {2, :encoded, :bytes, :single},
-    {3, :canonical, :bool, :single}
+    {3, :canonical, :bool, :single},
+    {4, :code, :uint32, :single},
+    {5, :detail, :string, :single},
+    {6, :field, :uint32, :single},
+    {7, :at, :uint64, :single}
   ])
 end
 
@@ -953,7 +961,9 @@ defmodule Brain.Proto.Lockstep.Forwarded do
           signature: binary(),
           payload_field: non_neg_integer(),
           payload: binary(),
-          sender: binary()
+          sender: binary(),
+          field: non_neg_integer(),
+          at: non_neg_integer()
         }
 
   message([
@@ -969,7 +979,9 @@ defmodule Brain.Proto.Lockstep.Forwarded do
     {10, :signature, :bytes, :single},
     {11, :payload_field, :uint32, :single},
     {12, :payload, :bytes, :single},
-    {13, :sender, :bytes, :single}
+    {13, :sender, :bytes, :single},
+    {14, :field, :uint32, :single},
+    {15, :at, :uint64, :single}
   ])
 end
 

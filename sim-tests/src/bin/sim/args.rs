@@ -34,6 +34,17 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Random histories on the Elixir cores and the model at once: every effect must be the same
+    Lockstep(LockstepArgs),
+    /// The model behind the socket of `lockstep`
+    #[command(hide = true)]
+    Twin {
+        /// Where to listen
+        socket: PathBuf,
+        /// Plant this bug
+        #[arg(long)]
+        mutant: Option<String>,
+    },
     /// One seed, as `run` and `meta` start it
     #[command(hide = true)]
     One(OneArgs),
@@ -116,6 +127,25 @@ pub(crate) struct OneArgs {
     /// What the operating system's date begins at, ms since 1970
     #[arg(long, default_value_t = 1_500_000_000_000)]
     pub(crate) date_ms: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LockstepArgs {
+    /// How many histories
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub(crate) histories: u64,
+    /// The seed of the first; the others count on from it
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Plant this difference, in the model or the cores; `all`: each in turn, and the run fails unless all are found
+    #[arg(long, value_name = "NAME")]
+    pub(crate) planted: Option<String>,
+    /// Drive a second model in place of the Elixir cores
+    #[arg(long, conflicts_with = "planted")]
+    pub(crate) twin: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `A..B`, B not included.

@@ -4,6 +4,7 @@ mod args;
 mod draw;
 mod files;
 mod interpose;
+mod lockstep;
 mod one;
 mod sweep;
 
@@ -40,6 +41,8 @@ fn act(command: Command) -> Result<bool, String> {
             Ok(true)
         }
         Command::Check { trace, html, json } => check(&trace, html.as_deref(), json),
+        Command::Lockstep(args) => lockstep::run(&args),
+        Command::Twin { socket, mutant } => lockstep::twin(&socket, mutant.as_deref()),
     }
 }
 

@@ -41,6 +41,8 @@ defmodule Brain.Room.Core.Commit do
 
   @doc "An append ended."
   @spec on_appended(Core.t(), Core.outcome()) :: Core.t()
+  # The answer to a question of another kind.
+  def on_appended(%{inflight: nil} = core, _outcome), do: core
   def on_appended(core, {:stored, pos}), do: commit(core, pos, true)
 
   # A refusal settles the attempt that it answers; an earlier one may still be stored.
