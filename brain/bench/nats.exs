@@ -107,27 +107,59 @@ defmodule Bench do
     end
   end
 
-  # === Echo through room processes, as fast as it goes; the driver is a bare socket
+  # === Echo as fast as it goes; the driver is a bare socket
 
   defp echo_maximum(server) do
+    # What the parser and a socket can do without processes, counters and subscriptions: one write a packet.
+    bare =
+      spawn_link(fn ->
+        socket = socket(server, "SUB in.t.bench.r.* 1\r\nPING\r\n")
+        receive(do: ({:ready, from} -> send(from, :ready)))
+        bare(socket, Brain.Nats.Parser.new())
+      end)
+
+    ready(bare)
+    driven(server, "echo, bare parser and socket")
+    stop(bare)
     rooms = for i <- 1..@rooms, do: spawn_link(fn -> answer(:two, "in.t.bench.r.#{i}") end)
     Enum.each(rooms, &ready/1)
+    driven(server, "echo through #{@rooms} room processes")
+    Enum.each(rooms, &stop/1)
+  end
 
-    {:ok, socket} =
-      :gen_tcp.connect({127, 0, 0, 1}, NatsServer.port(server), [:binary, active: false, nodelay: true, buffer: 262_144])
-
-    :ok = :gen_tcp.send(socket, "CONNECT {\"verbose\":false}\r\nSUB b 1\r\nPING\r\n")
-    pong(socket, "")
+  defp driven(server, name) do
+    socket = socket(server, "SUB b 1\r\nPING\r\n")
     batch = IO.iodata_to_binary(for i <- 1..@rooms, do: "PUB in.t.bench.r.#{i} b 200\r\n#{@body}\r\n")
     back = byte_size("MSG b 1 200\r\n#{@body}\r\n")
-    {batches, window} = {10_000, 100}
+    {batches, window} = {5_000, 100}
     took = timed(fn -> drive(socket, batch, back * @rooms, batches, window) end)
-    rate("echo through #{@rooms} room processes, 200 B: messages in and out", 2 * batches * @rooms, took)
-    for room <- rooms, do: Process.unlink(room) && Process.exit(room, :kill)
+    rate("#{name}, 200 B: messages in and out", 2 * batches * @rooms, took)
+    :gen_tcp.close(socket)
+  end
+
+  defp socket(server, hello) do
+    options = [:binary, active: false, nodelay: true, buffer: 262_144]
+    {:ok, socket} = :gen_tcp.connect({127, 0, 0, 1}, NatsServer.port(server), options)
+    :ok = :gen_tcp.send(socket, ["CONNECT {\"verbose\":false}\r\n", hello])
+    pong(socket, "")
+    socket
+  end
+
+  defp bare(socket, parser) do
+    {:ok, data} = :gen_tcp.recv(socket, 0)
+    {:ok, frames, parser} = Brain.Nats.Parser.feed(parser, data)
+    out = for {:msg, _sid, _subject, reply, 0, body} <- frames, do: Brain.Nats.Encoder.pub(reply, nil, body)
+    :ok = :gen_tcp.send(socket, out)
+    bare(socket, parser)
+  end
+
+  defp stop(pid) do
+    Process.unlink(pid)
+    Process.exit(pid, :kill)
   end
 
   defp pong(socket, seen) do
-    {:ok, data} = :gen_tcp.recv(socket, 0)
+    {:ok, data} = :gen_tcp.recv(socket, 0, 10_000)
     unless String.ends_with?(seen <> data, "PONG\r\n"), do: pong(socket, seen <> data)
   end
 
