@@ -94,7 +94,7 @@ defmodule Brain.Room.State do
 
   @doc "Upper bound of what one key costs encoded, its ttl's record included."
   @spec slot_cost(binary(), non_neg_integer()) :: pos_integer()
-  def slot_cost(key, value_len),
+  def slot_cost(key, value_len) when is_integer(value_len),
     do: 4 + 3 + byte_size(key) + 4 + value_len + 11 + 11 + (4 + 3 + byte_size(key) + 11)
 
   @doc "A key's value."
