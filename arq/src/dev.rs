@@ -1,11 +1,12 @@
-//! The whole system in one process, for development: a message bus (the simulated broker on loopback TCP, or the pinned
-//! nats-server), the reference Brain and the production Shield, with a fresh secret each run. Nothing is kept when it
-//! ends.
+//! The whole system for development: a message bus (the simulated broker on loopback TCP, or the pinned nats-server), a Brain
+//! (the reference model in this process, or the Elixir release as a child) and the production Shield, with a fresh secret
+//! each run. Nothing is kept when it ends.
 //!
 //! Ready means that a message went through: a probe client publishes into a room of a tenant of its own and waits for
 //! the answer.
 
 mod backend;
+mod brain;
 mod probe;
 
 use std::future::Future;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use brain_shell::{BrainParts, ShellError};
+use brain_shell::ShellError;
 use data_encoding::BASE64URL_NOPAD;
 use proto::{NodeId, TenantId, UserId};
 use shield::{Keys, KeysError, ShieldParts};
@@ -26,15 +27,17 @@ use voltron_core::config::{Config, DefaultPolicy};
 use voltron_core::metrics::Metrics;
 use voltron_core::{AllowAll, Ids as _, Net as _, OsIds, SystemClock, TcpNet, WallClock as _};
 
+use crate::release::Release;
 use crate::token::{self, Issuer, TokenError, Wish};
-use backend::{Backend, Spines};
+use backend::{Backend, Spines, Users};
+use brain::Brain;
 
 /// The tenant of the token that is printed.
 pub const TENANT: &str = "dev";
 /// How long that token is good: as long as anybody leaves this running.
 const TOKEN_TTL_S: i64 = 30 * 24 * 3600;
-/// The longest from start to ready.
-const READY_LIMIT: Duration = Duration::from_secs(30);
+/// The longest from start to ready: on a busy machine an Erlang VM alone takes many seconds.
+const READY_LIMIT: Duration = Duration::from_secs(60);
 /// The longest that each part may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -47,11 +50,22 @@ pub enum Bus {
     Nats(PathBuf),
 }
 
+/// Which Brain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrainChoice {
+    /// The Rust reference model, in this process.
+    Model,
+    /// The Elixir release, as a child process.
+    Elixir(Release),
+}
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct DevOptions {
     /// Which message bus.
     pub bus: Bus,
+    /// Which Brain.
+    pub brain: BrainChoice,
     /// Port of the WebSocket; http gets the next one. 0: free ports for both.
     pub port: u16,
 }
@@ -69,6 +83,10 @@ pub struct Ready {
     pub token: String,
     /// Which bus: `sim` or `nats`.
     pub spine: &'static str,
+    /// Which Brain: `model` or `elixir`.
+    pub brain: &'static str,
+    /// Where a Brain with a process of its own shows its metrics.
+    pub brain_metrics: Option<String>,
 }
 
 /// Why it does not run.
@@ -91,6 +109,17 @@ pub enum DevError {
     /// The Brain could not run.
     #[error("the Brain stopped: {0}")]
     Brain(#[from] ShellError),
+    /// The Elixir Brain cannot be started.
+    #[error("the Elixir Brain cannot be started: {what}: {source}")]
+    Child {
+        /// What was tried.
+        what: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The Elixir Brain ended although nobody asked it to; what it said about that went to standard error.
+    #[error("the Elixir Brain ended unexpectedly ({0})")]
+    ChildEnded(String),
     /// A part ended although nobody asked it to.
     #[error("{0} ended unexpectedly")]
     Ended(&'static str),
@@ -115,7 +144,8 @@ pub async fn run(
     let http = bind(if options.port == 0 { 0 } else { options.port.saturating_add(1) }).await?;
     let (ws_port, http_port) = (port(&ws)?, port(&http)?);
     let names = Names::default();
-    let (backend, spines) = Backend::start(&options.bus, &names).await?;
+    let brain_here = options.brain == BrainChoice::Model;
+    let (backend, spines, users) = Backend::start(&options.bus, &names, brain_here).await?;
     let issuer = Issuer::Hs256(BASE64URL_NOPAD.encode(&random::<32>("secret")).into_bytes());
     let found = Ready {
         ws: format!("ws://127.0.0.1:{ws_port}/v1/ws"),
@@ -123,10 +153,13 @@ pub async fn run(
         nats: backend.url().to_owned(),
         token: issue(&issuer, TENANT, "dev")?,
         spine: backend.name(),
+        brain: if brain_here { "model" } else { "elixir" },
+        brain_metrics: None,
     };
+    let system = System { ws, http, names: &names, users: &users, brain: &options.brain, issuer: &issuer };
     let outcome = match spines {
-        Spines::Sim(spines) => compose(spines, (ws, http), &names, &issuer, found, ready, shutdown).await,
-        Spines::Nats(spines) => compose(spines, (ws, http), &names, &issuer, found, ready, shutdown).await,
+        Spines::Sim(spines) => compose(spines, system, found, ready, shutdown).await,
+        Spines::Nats(spines) => compose(spines, system, found, ready, shutdown).await,
     };
     backend.stop().await;
     outcome
@@ -149,37 +182,43 @@ impl Default for Names {
 /// One connection a role.
 struct Roles<S> {
     shield: S,
+    /// Only for a Brain in this process.
+    brain: Option<BrainRoles<S>>,
+}
+
+/// The Brain's two.
+struct BrainRoles<S> {
     writer: S,
     speaker: S,
+}
+
+/// What all parts are made from.
+struct System<'a> {
+    ws: TcpListener,
+    http: TcpListener,
+    names: &'a Names,
+    users: &'a Users,
+    brain: &'a BrainChoice,
+    issuer: &'a Issuer,
 }
 
 /// Brain and Shield on a bus, from start to drain.
 async fn compose<S: Spine>(
     roles: Roles<S>,
-    (ws, http): (TcpListener, TcpListener),
-    names: &Names,
-    issuer: &Issuer,
-    found: Ready,
+    System { ws, http, names, users, brain, issuer }: System<'_>,
+    mut found: Ready,
     ready: impl FnOnce(&Ready),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), DevError> {
     let (config, metrics) = (config(), Metrics::new());
     let Issuer::Hs256(secret) = issuer else { unreachable!("dev makes HS256 secrets only") };
     let keys = Keys::new(&config.auth, None, Some(secret))?;
-    let mut brain = Part::start("the Brain", |stop| {
-        brain_shell::run(
-            BrainParts {
-                node: names.brain.clone(),
-                writer: roles.writer,
-                speaker: roles.speaker,
-                clock: SystemClock,
-                ids: OsIds,
-                config: config.clone(),
-                metrics: metrics.clone(),
-            },
-            stop,
-        )
-    });
+    let mut brain = match (brain, roles.brain) {
+        (BrainChoice::Elixir(release), _) => Brain::child(release, &names.brain, &found.nats, users, &config)?,
+        (BrainChoice::Model, Some(roles)) => Brain::here(&names.brain, roles, config.clone(), metrics.clone()),
+        (BrainChoice::Model, None) => unreachable!("the backend was asked for its connections"),
+    };
+    let brain_takes_rooms = brain.takes_rooms();
     let mut shield = Part::start("the Shield", |stop| {
         let parts: ShieldParts<TcpNet, S, SystemClock, OsIds> = ShieldParts {
             node: names.shield.clone(),
@@ -195,20 +234,25 @@ async fn compose<S: Spine>(
         };
         shield::serve(parts, stop)
     });
-    let probing = tokio::time::timeout(READY_LIMIT, probe::goes_through(&found.ws, issuer));
+    let ws = found.ws.clone();
+    let probing = tokio::time::timeout(READY_LIMIT, async {
+        let metrics = brain_takes_rooms.await;
+        probe::goes_through(&ws, issuer).await.map(|()| metrics)
+    });
     tokio::pin!(shutdown);
     let outcome = tokio::select! {
         biased;
         () = &mut shutdown => Ok(()),
-        ended = brain.ended() => ended.map_err(DevError::Brain).and(Err(DevError::Ended("the Brain"))),
+        ended = brain.ended() => Err(ended),
         () = shield.ended() => Err(DevError::Ended("the Shield")),
         probed = probing => match probed {
-            Ok(Ok(())) => {
+            Ok(Ok(metrics)) => {
+                found.brain_metrics = metrics;
                 ready(&found);
                 tokio::select! {
                     biased;
                     () = &mut shutdown => Ok(()),
-                    ended = brain.ended() => ended.map_err(DevError::Brain).and(Err(DevError::Ended("the Brain"))),
+                    ended = brain.ended() => Err(ended),
                     () = shield.ended() => Err(DevError::Ended("the Shield")),
                 }
             }

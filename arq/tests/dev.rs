@@ -1,5 +1,5 @@
-//! `arq dev` as a real process, on both spines: what it prints, how it ends, and clients of three makes talking in one
-//! room.
+//! `arq dev` as a real process, on both spines and with both Brains: what it prints, how it ends, and clients of three makes
+//! talking in one room.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -64,11 +64,11 @@ struct Dev {
 }
 
 impl Dev {
-    async fn start(spine: &str) -> Self {
+    async fn start(spine: &str, brain: &str) -> Self {
         let mut dev = command();
-        dev.args(["dev", "--port", "0", "--json", "--spine", spine]);
+        dev.args(["dev", "--port", "0", "--json", "--spine", spine, "--brain", brain]);
         let mut process = Running::start(dev);
-        let line = process.line().await.expect("a ready line; if nats-server is missing: run `cargo xtask setup`");
+        let line = process.line().await.expect("a ready line; if something is missing: run `cargo xtask setup`");
         Self { process, ready: serde_json::from_str(&line).expect("it is JSON") }
     }
 
@@ -97,11 +97,11 @@ fn tool(path: &str) -> PathBuf {
     tool
 }
 
-async fn says_where_it_is_and_ends_well(spine: &str) {
-    let dev = Dev::start(spine).await;
+async fn says_where_it_is_and_ends_well(spine: &str, brain: &str) {
+    let dev = Dev::start(spine, brain).await;
     let keys: Vec<&str> = dev.ready.as_object().expect("an object").keys().map(String::as_str).collect();
     assert_eq!(keys, ["brain", "http", "metrics", "nats", "ready", "spine", "tenant", "token", "ws"]);
-    assert_eq!((&dev.ready["ready"], dev.text("spine"), dev.text("brain")), (&true.into(), spine, "model"));
+    assert_eq!((&dev.ready["ready"], dev.text("spine"), dev.text("brain")), (&true.into(), spine, brain));
 
     let stored = dev.output(&["pub", "lobby", "hello", "--type", "chat", "--json"]).await;
     let answer: Value = serde_json::from_slice(&stored.stdout).expect("one line of JSON");
@@ -138,20 +138,25 @@ async fn says_where_it_is_and_ends_well(spine: &str) {
 
 #[tokio::test]
 async fn dev_on_the_simulated_spine_says_where_it_is_and_ends_well() {
-    says_where_it_is_and_ends_well("sim").await;
+    says_where_it_is_and_ends_well("sim", "model").await;
 }
 
 #[tokio::test]
 async fn dev_on_nats_says_where_it_is_and_ends_well() {
     tool(".local/bin/nats-server");
-    says_where_it_is_and_ends_well("nats").await;
+    says_where_it_is_and_ends_well("nats", "model").await;
+}
+
+#[tokio::test]
+async fn dev_with_elixir_says_where_it_is_and_ends_well() {
+    says_where_it_is_and_ends_well("sim", "elixir").await;
 }
 
 /// Everybody hears everybody, at the same places.
-async fn arq_wscat_and_python_talk_in_one_room(spine: &str) {
+async fn arq_wscat_and_python_talk_in_one_room(spine: &str, brain: &str) {
     let (wscat, python) = (tool(".local/npm/node_modules/.bin/wscat"), tool(".local/venv/bin/python"));
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts/clients/room.py");
-    let dev = Dev::start(spine).await;
+    let dev = Dev::start(spine, brain).await;
     let made = dev.output(&["pub", "lobby", "from arq", "--ack"]).await;
     assert_eq!(made.status.code(), Some(0), "{}", common::show(&made));
 
@@ -189,13 +194,56 @@ async fn arq_wscat_and_python_talk_in_one_room(spine: &str) {
 
 #[tokio::test]
 async fn arq_wscat_and_python_talk_in_one_room_on_the_simulated_spine() {
-    arq_wscat_and_python_talk_in_one_room("sim").await;
+    arq_wscat_and_python_talk_in_one_room("sim", "model").await;
 }
 
 #[tokio::test]
 async fn arq_wscat_and_python_talk_in_one_room_on_nats() {
     tool(".local/bin/nats-server");
-    arq_wscat_and_python_talk_in_one_room("nats").await;
+    arq_wscat_and_python_talk_in_one_room("nats", "model").await;
+}
+
+#[tokio::test]
+async fn arq_wscat_and_python_talk_in_one_room_of_elixir() {
+    tool(".local/bin/nats-server");
+    arq_wscat_and_python_talk_in_one_room("nats", "elixir").await;
+}
+
+/// The Erlang VM that is this process's child.
+async fn child_of(parent: u32) -> String {
+    let found = Command::new("pgrep").args(["-P", &parent.to_string(), "beam.smp"]).output().await.expect("pgrep runs");
+    let pid = String::from_utf8(found.stdout).unwrap().trim().to_owned();
+    assert!(pid.parse::<u32>().is_ok(), "one Erlang VM, not {pid:?}");
+    pid
+}
+
+async fn signal(name: &str, pid: &str) {
+    assert!(Command::new("kill").args([name, pid]).status().await.expect("kill runs").success());
+}
+
+#[tokio::test]
+async fn dev_ends_with_its_elixir_brain() {
+    let mut dev = Dev::start("sim", "elixir").await;
+    let pid = dev.process.child.id().expect("it runs");
+    signal("-KILL", &child_of(pid).await).await;
+    let ended = tokio::time::timeout(LIMIT, dev.process.child.wait()).await.expect("it ends in time").expect("ours");
+    assert_eq!(ended.code(), Some(1));
+}
+
+#[tokio::test]
+async fn no_elixir_brain_outlives_dev() {
+    let mut dev = Dev::start("sim", "elixir").await;
+    let brain = child_of(dev.process.child.id().expect("it runs")).await;
+    dev.process.child.kill().await.expect("it is ours");
+    let gone = async {
+        // It is nobody's child now: whoever adopted it buries it.
+        while std::fs::read_to_string(format!("/proc/{brain}/comm")).is_ok_and(|name| name.trim_end() == "beam.smp")
+            && std::fs::read_to_string(format!("/proc/{brain}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, gone).await.expect("it ends in time");
 }
 
 #[tokio::test]
@@ -208,7 +256,7 @@ async fn a_taken_port_is_named_with_the_way_out() {
 
 #[tokio::test]
 async fn who_waits_for_a_room_hears_its_first_message() {
-    let dev = Dev::start("sim").await;
+    let dev = Dev::start("sim", "model").await;
     let mut waiting = Running::start(dev.arq(&["sub", "later", "--json", "--count", "1"]));
     waiting.until(|line| line["k"] == "waiting" && line["code"] == 5001).await;
     assert_eq!(dev.output(&["pub", "later", "first", "--ack"]).await.status.code(), Some(0));

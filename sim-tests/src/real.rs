@@ -197,8 +197,7 @@ impl Stack {
         let child = self
             .programs
             .command(part, self.folder.path())
-            // A Brain of Elixir ends with its standard input; nothing is ever sent.
-            .stdin(Stdio::piped())
+            .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
             .kill_on_drop(true)

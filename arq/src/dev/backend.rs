@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use voltron_core::{Ids as _, Net as _, OsIds, SystemClock, TcpNet};
 
-use super::{Bus, DevError, Names, Roles, STOP_LIMIT, random};
+use super::{BrainRoles, Bus, DevError, Names, Roles, STOP_LIMIT, random};
 
 /// A running bus.
 pub(super) enum Backend {
@@ -22,21 +22,39 @@ pub(super) enum Spines {
     Nats(Roles<NatsSpine>),
 }
 
-impl Backend {
-    /// Starts it on a free port; everything it stores is gone when it stops.
-    pub(super) async fn start(bus: &Bus, names: &Names) -> Result<(Self, Spines), DevError> {
+/// The bus's users: who may say what.
+pub(super) struct Users {
+    pub(super) shield: UserSpec,
+    pub(super) writer: UserSpec,
+    pub(super) speaker: UserSpec,
+}
+
+impl Users {
+    fn new(names: &Names) -> Self {
         let password = HEXLOWER.encode(&random::<16>("password"));
-        let users = [
-            UserSpec::shield(&names.shield, &password),
-            UserSpec::writer(&names.brain, &password),
-            UserSpec::speaker(&names.brain, &password),
-        ];
+        Self {
+            shield: UserSpec::shield(&names.shield, &password),
+            writer: UserSpec::writer(&names.brain, &password),
+            speaker: UserSpec::speaker(&names.brain, &password),
+        }
+    }
+
+    fn all(&self) -> [UserSpec; 3] {
+        [self.shield.clone(), self.writer.clone(), self.speaker.clone()]
+    }
+}
+
+impl Backend {
+    /// Starts it on a free port; everything it stores is gone when it stops. A Brain in this process gets its connections,
+    /// one of its own makes them by itself.
+    pub(super) async fn start(bus: &Bus, names: &Names, brain_here: bool) -> Result<(Self, Spines, Users), DevError> {
+        let users = Users::new(names);
         match bus {
             Bus::Sim => {
                 let listener = TcpNet.bind("127.0.0.1:0").await.map_err(DevError::Broker)?;
                 let url = format!("nats://{}", listener.local_addr().map_err(DevError::Broker)?);
                 let mut options = BrokerOptions::new(SystemClock, OsIds.u64("broker"));
-                options.users = users.iter().map(Into::into).collect();
+                options.users = users.all().iter().map(Into::into).collect();
                 let broker = Broker::new(options);
                 let (stop, told) = oneshot::channel::<()>();
                 let task = tokio::spawn(async move {
@@ -47,16 +65,16 @@ impl Backend {
                         .await
                 });
                 let connect = |options| SimSpine::connect(TcpNet, options, OsIds);
-                let spines = Spines::Sim(roles(&url, names, &users, connect));
-                Ok((Self::Sim { url, stop, task }, spines))
+                let spines = Spines::Sim(roles(&url, names, &users, brain_here, connect));
+                Ok((Self::Sim { url, stop, task }, spines, users))
             }
             Bus::Nats(binary) => {
                 let mut options = ServerOptions::new(binary.clone());
-                options.users = users.to_vec();
+                options.users = users.all().to_vec();
                 let server = NatsServer::start(options).await?;
                 let url = server.url();
-                let spines = Spines::Nats(roles(&url, names, &users, NatsSpine::connect));
-                Ok((Self::Nats { url, server: Box::new(server) }, spines))
+                let spines = Spines::Nats(roles(&url, names, &users, brain_here, NatsSpine::connect));
+                Ok((Self::Nats { url, server: Box::new(server) }, spines, users))
             }
         }
     }
@@ -87,15 +105,20 @@ impl Backend {
     }
 }
 
-fn roles<S>(url: &str, names: &Names, users: &[UserSpec; 3], connect: impl Fn(SpineOptions) -> S) -> Roles<S> {
+fn roles<S>(
+    url: &str,
+    names: &Names,
+    users: &Users,
+    brain_here: bool,
+    connect: impl Fn(SpineOptions) -> S,
+) -> Roles<S> {
     let role = |user: &UserSpec, inbox: String| {
         let options = SpineOptions::new(url, user.name.clone(), inbox);
         connect(SpineOptions { credentials: Some(user.credentials()), ..options })
     };
-    let [shield, writer, speaker] = users;
-    Roles {
-        shield: role(shield, format!("_INBOX.s.{}", names.shield)),
-        writer: role(writer, format!("_INBOX.w.{}", names.brain)),
-        speaker: role(speaker, format!("_INBOX.b.{}", names.brain)),
-    }
+    let brain = brain_here.then(|| BrainRoles {
+        writer: role(&users.writer, format!("_INBOX.w.{}", names.brain)),
+        speaker: role(&users.speaker, format!("_INBOX.b.{}", names.brain)),
+    });
+    Roles { shield: role(&users.shield, format!("_INBOX.s.{}", names.shield)), brain }
 }

@@ -2,11 +2,12 @@ defmodule Brain.Application do
   @moduledoc """
   The Brain as a program. Build it with `MIX_ENV=prod mix release --overwrite` in `brain/`, then
 
-      brain/_build/prod/rel/brain/bin/brain-node --config brain.terms [--node NAME] [--json]
+      brain/_build/prod/rel/brain/bin/brain-node --config brain.terms [--node NAME] [--json] [--until-stdin-ends]
 
   runs one node; `brain.terms` is what `arq config render brain` writes. The launcher execs `erl`, so its process id is
-  the VM's own: SIGTERM ends the node gracefully, SIGKILL kills it. Nothing is read from the environment or from standard
-  input; no Erlang distribution is started, no `epmd`.
+  the VM's own: SIGTERM ends the node gracefully, SIGKILL kills it, and with `--until-stdin-ends` so does the end of
+  standard input (`Brain.Leash`). Nothing else is read from there, nothing from the environment; no Erlang distribution is
+  started, no `epmd`.
 
   It prints one line on standard output when it takes rooms (`--json`: `{"ready":true,"node":…,"metrics":…}`, as the Rust
   shell does); log lines go to standard error. `/metrics` and `/healthz` (the process lives) are on `[brain]
@@ -18,7 +19,7 @@ defmodule Brain.Application do
 
   use Application
 
-  alias Brain.{Arguments, Config, Log, Metrics, Page}
+  alias Brain.{Arguments, Config, Leash, Log, Metrics, Page}
 
   @bus Brain.Bus
 
@@ -64,7 +65,8 @@ defmodule Brain.Application do
       }
 
       # The page and the sink are worth a restart of their own; the node has its own bound.
-      children = [{Log.Sink, log.sink}, {Page, page}, {Brain.Node, node}]
+      leash = if arguments.leashed, do: [{Leash, %{ended: &System.stop/0}}], else: []
+      children = leash ++ [{Log.Sink, log.sink}, {Page, page}, {Brain.Node, node}]
 
       case Supervisor.start_link(children, strategy: :one_for_one, max_restarts: 3, max_seconds: 30) do
         {:ok, pid} -> {:ok, pid}

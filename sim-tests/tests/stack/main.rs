@@ -1,9 +1,10 @@
-//! Real processes are killed and stopped under load: nats-server, the Brain and the Shield. Each test runs on both tellings
-//! of the Brain, the Rust shell around the model and the Elixir release.
+//! Real processes, killed and stopped under load: nats-server, the Brain and the Shield. Each of these tests runs on both
+//! tellings of the Brain, the Rust shell around the model and the Elixir release. And one message, followed through all.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod load;
 mod owners;
+mod traced;
 
 use std::time::Duration;
 
