@@ -58,9 +58,18 @@ pub(crate) fn release() -> Done {
 }
 
 /// The Brain's own tests.
-pub(crate) fn test(more: &[&str]) -> Done {
+pub(crate) fn test() -> Done {
+    tests_in(&[])
+}
+
+/// Those without processes and sockets.
+pub(crate) fn test_core() -> Done {
+    tests_in(&["test/brain/room", "test/brain/codec"])
+}
+
+fn tests_in(folders: &[&str]) -> Done {
     let both = ["do", "compile", "--warnings-as-errors", "+", "test", "--warnings-as-errors"];
-    run(mix("test").args(both).args(more))
+    run(mix("test").args(both).args(folders))
 }
 
 /// `mix format`, only looking.

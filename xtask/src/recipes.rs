@@ -46,7 +46,7 @@ pub(crate) fn test() -> Done {
 
 fn tests(stages: &mut Stages) -> Done {
     stages.stage("build", || run(cargo_with(["build", "--all-targets"]).args(FEATURES)))?;
-    stages.stage("Brain", || elixir::test(&[]))?;
+    stages.stage("Brain", elixir::test)?;
     // First of all simulations: a run that cannot be repeated proves nothing.
     stages.stage("sim meta", || sim(&["meta"]))?;
     stages.stage("tests", || run(cargo_with(["test"]).args(FEATURES)))?;
@@ -58,6 +58,7 @@ pub(crate) fn quick() -> Done {
     let mut stages = Stages::new();
     stages.stage("tidy", tidy)?;
     stages.stage("tests", || run(cargo_with(["test", "--lib", "--bins"]).args(FEATURES)))?;
+    stages.stage("Brain's core", elixir::test_core)?;
     stages.stage("sim meta", || sim(&["meta"]))?;
     stages.stage("seeds", || seeds(4))?;
     stages.finish(Duration::from_secs(3 * 60));
