@@ -56,7 +56,7 @@ async def read(socket, room: str) -> None:
         if isinstance(message, bytes):
             print(json.dumps({"binary": message.hex()}), flush=True)
             if message.startswith(ACK):
-                await socket.send(json.dumps({"op": "sub", "id": 1, "room": room, "history": 256}))
+                await socket.send(json.dumps({"op": "sub", "id": 1, "room": room, "history": 256, "format": "binary"}))
         else:
             print(message.lstrip("\x04"), flush=True)
 

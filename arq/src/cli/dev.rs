@@ -45,7 +45,7 @@ enum SpineKind {
 enum BrainKind {
     /// The Rust reference model.
     Model,
-    /// The release of the Elixir Brain, in a process of its own.
+    /// The release of the Elixir Brain, in a process of its own; it logs every command to standard error.
     Elixir,
 }
 
