@@ -49,6 +49,7 @@ fn tests(stages: &mut Stages) -> Done {
     stages.stage("Brain", elixir::test)?;
     // First of all simulations: a run that cannot be repeated proves nothing.
     stages.stage("sim meta", || sim(&["meta"]))?;
+    // With what holds the two Brains to each other: lockstep, and the tests on real processes (sim-tests/tests).
     stages.stage("tests", || run(cargo_with(["test"]).args(FEATURES)))?;
     stages.stage("seeds", || seeds(SEEDS))
 }

@@ -21,7 +21,7 @@ use crate::release::Release;
 /// A running Brain.
 pub(super) enum Brain {
     Here(Part<Result<(), ShellError>>),
-    Child(Elixir),
+    Child(Box<Elixir>),
 }
 
 /// The Elixir node. It ends when its standard input does: however this process dies, none is left behind.
@@ -85,7 +85,7 @@ impl Brain {
             .spawn()
             .map_err(failed("its launcher"))?;
         let (input, out) = (child.stdin.take(), child.stdout.take());
-        Ok(Self::Child(Elixir { child, input, out, _folder: folder }))
+        Ok(Self::Child(Box::new(Elixir { child, input, out, _folder: folder })))
     }
 
     /// Resolves when it takes rooms; with the address of its own metrics, if it has them. To be asked once.
