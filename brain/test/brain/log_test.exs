@@ -97,7 +97,10 @@ defmodule Brain.LogTest do
     :sys.suspend(pid)
     big = :binary.copy("x", 3 * 1024 * 1024)
     assert Sink.write(handle, [big, "\n"]) == 0
+    {:message_queue_len, waiting} = Process.info(pid, :message_queue_len)
     assert Sink.write(handle, [big, "\n"]) == 2
+    # What is dropped takes no place in its mailbox.
+    assert Process.info(pid, :message_queue_len) == {:message_queue_len, waiting}
     :sys.resume(pid)
     GenServer.stop(pid)
     {_, written} = StringIO.contents(device)

@@ -11,11 +11,15 @@ defmodule Brain.Log.Sink do
   # The most bytes of one write.
   @batch_bytes 64 * 1024
 
+  # The counters of a handle: bytes that wait, lines that were dropped.
+  @waiting 1
+  @dropped 2
+
   @opaque handle :: {GenServer.server(), :counters.counters_ref()}
 
   @doc "A handle for a sink that is started under this name."
   @spec handle(GenServer.server()) :: handle
-  def handle(name), do: {name, :counters.new(1, [])}
+  def handle(name), do: {name, :counters.new(2, [])}
 
   @doc "Starts it. `device`: where to write, standard error if left out."
   @spec start_link(handle, keyword) :: GenServer.on_start()
@@ -34,11 +38,12 @@ defmodule Brain.Log.Sink do
   def write({name, pending}, lines) do
     bytes = IO.iodata_length(lines)
 
-    if :counters.get(pending, 1) + bytes > @pending_max do
-      GenServer.cast(name, {:dropped, length(lines)})
+    if :counters.get(pending, @waiting) + bytes > @pending_max do
+      # Counted, not sent: a mailbox that nobody reads would grow with every line that is dropped.
+      :counters.add(pending, @dropped, length(lines))
       length(lines)
     else
-      :counters.add(pending, 1, bytes)
+      :counters.add(pending, @waiting, bytes)
       GenServer.cast(name, {:lines, lines, bytes})
       0
     end
@@ -48,15 +53,15 @@ defmodule Brain.Log.Sink do
   def init({{_, pending}, device}) do
     Process.flag(:trap_exit, true)
     # A sink that died took what waited along.
-    :counters.put(pending, 1, 0)
+    :counters.put(pending, @waiting, 0)
     {:ok, %{pending: pending, device: device}}
   end
 
   @impl true
   def handle_cast(message, state) do
-    {lines, bytes, dropped} = drain(add(message, {[], 0, 0}))
-    put(state, lines, dropped)
-    :counters.sub(state.pending, 1, bytes)
+    {lines, bytes} = drain(add(message, {[], 0}))
+    put(state, lines, dropped(state))
+    :counters.sub(state.pending, @waiting, bytes)
     {:noreply, state}
   end
 
@@ -65,18 +70,25 @@ defmodule Brain.Log.Sink do
 
   @impl true
   def terminate(_, state) do
-    case drain({[], 0, 0}) do
-      {[], _, 0} ->
+    case {drain({[], 0}), dropped(state)} do
+      {{[], _}, 0} ->
         :ok
 
-      {lines, _, dropped} ->
+      {{lines, _}, dropped} ->
         put(state, lines, dropped)
         terminate(:again, state)
     end
   end
 
+  # How many were dropped since the last time.
+  defp dropped(state) do
+    count = :counters.get(state.pending, @dropped)
+    :counters.sub(state.pending, @dropped, count)
+    count
+  end
+
   # Everything that waits, up to one batch.
-  defp drain({_, bytes, _} = batch) when bytes >= @batch_bytes, do: batch
+  defp drain({_, bytes} = batch) when bytes >= @batch_bytes, do: batch
 
   defp drain(batch) do
     receive do
@@ -86,8 +98,7 @@ defmodule Brain.Log.Sink do
     end
   end
 
-  defp add({:lines, lines, more}, {batch, bytes, dropped}), do: {[batch | lines], bytes + more, dropped}
-  defp add({:dropped, count}, {batch, bytes, dropped}), do: {batch, bytes, dropped + count}
+  defp add({:lines, lines, more}, {batch, bytes}), do: {[batch | lines], bytes + more}
 
   defp put(state, lines, dropped) do
     note = if dropped > 0, do: ["WARN #{dropped} log lines dropped: standard error is read too slowly\n"], else: []
