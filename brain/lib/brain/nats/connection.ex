@@ -165,14 +165,15 @@ defmodule Brain.Nats.Connection do
     state = %{state | phase: :greeting, socket: socket, info: info, parser: parser, writer: writer, counters: counters}
     state = %{state | pings: :queue.new(), unanswered: 0, ticker: make_ref()}
     state = Session.write(state, [Encoder.sub(state.inbox <> "*", nil, @inbox_sid), Subs.frames(state.subs)])
-    state |> Session.ping(:up) |> next_tick() |> handled(frames) |> arm()
+    state |> Session.ping({:up, Subs.next(state.subs)}) |> next_tick() |> handled(frames) |> arm()
   end
 
-  defp announce(state) do
+  # Subscriptions below that sid stand before the PING; later ones wait for their own.
+  defp announce(state, end_sid) do
     generation = state.generation + 1
     state = %{state | phase: :up, generation: generation, failures: 0, failed: nil}
     offer(state)
-    state = Session.confirm(state, :all)
+    state = Session.confirm(state, {:below, end_sid})
     Session.tell(state, {:up, generation})
     Logger.info("connection #{inspect(state.options.name)} to NATS #{inspect(state.info.server_id)} is up")
     state
@@ -329,7 +330,7 @@ defmodule Brain.Nats.Connection do
   end
 
   defp ponged(state, :alive), do: state
-  defp ponged(state, :up), do: announce(state)
+  defp ponged(state, {:up, end_sid}), do: announce(state, end_sid)
   defp ponged(state, :drained), do: %{state | drained: true}
 
   defp ponged(state, {:sub, sid}), do: Session.confirm(state, sid)

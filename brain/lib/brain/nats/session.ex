@@ -44,7 +44,7 @@ defmodule Brain.Nats.Session do
           generation: non_neg_integer,
           failures: non_neg_integer,
           failed: term,
-          pings: :queue.queue(:up | :alive | :drained | {:sub, pos_integer}),
+          pings: :queue.queue({:up, pos_integer} | :alive | :drained | {:sub, pos_integer}),
           unanswered: non_neg_integer,
           drained: boolean,
           subs: Subs.t(),
@@ -177,8 +177,8 @@ defmodule Brain.Nats.Session do
     if Subs.waiting?(state.subs, sid), do: refuse(state, sid, :timeout), else: state
   end
 
-  @doc "The broker has confirmed one, or all of them."
-  @spec confirm(t, :all | pos_integer) :: t
+  @doc "The broker has confirmed one, or all below one."
+  @spec confirm(t, {:below, pos_integer} | pos_integer) :: t
   def confirm(%__MODULE__{} = state, which) do
     {confirmed, subs} = Subs.confirm(state.subs, which)
     Enum.each(confirmed, fn {sub, waiting} -> confirmed(waiting, {:ok, sub}) end)
@@ -197,7 +197,7 @@ defmodule Brain.Nats.Session do
   # === What goes out
 
   @doc "Sends a PING; `what` its PONG means."
-  @spec ping(t, :up | :alive | :drained | {:sub, pos_integer}) :: t
+  @spec ping(t, {:up, pos_integer} | :alive | :drained | {:sub, pos_integer}) :: t
   def ping(%__MODULE__{} = state, what), do: write(%{state | pings: :queue.in(what, state.pings)}, Encoder.ping())
 
   @doc "Sends a frame of the connection's own."

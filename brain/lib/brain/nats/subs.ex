@@ -93,8 +93,11 @@ defmodule Brain.Nats.Subs do
   end
 
   @doc "Marks those as confirmed that are waiting; gives what each was waiting with, in order."
-  @spec confirm(t, :all | pos_integer) :: {[{Sub.t(), {term, reference}}], t}
-  def confirm(subs, :all), do: Enum.reduce(sids(subs), {[], subs}, &confirm_one/2) |> reversed()
+  @spec confirm(t, {:below, pos_integer} | pos_integer) :: {[{Sub.t(), {term, reference}}], t}
+  def confirm(subs, {:below, end_sid}) do
+    for(sid <- sids(subs), sid < end_sid, do: sid) |> Enum.reduce({[], subs}, &confirm_one/2) |> reversed()
+  end
+
   def confirm(subs, sid), do: confirm_one(sid, {[], subs}) |> reversed()
 
   defp confirm_one(sid, {done, subs}) do

@@ -39,6 +39,26 @@ defmodule Brain.Nats.WireTest do
     sub
   end
 
+  test "a_subscription_made_while_greeting_waits_for_its_own_pong" do
+    broker = FakeBroker.start()
+    conn = connect(broker)
+    socket = accept(broker)
+    say(socket, "PONG\r\n")
+    assert "SUB " <> _ = line(socket)
+    assert line(socket) == "PING"
+    assert {:ok, sub} = Nats.subscribe_async(conn, "a.b", nil, [], :late)
+    assert line(socket) == "SUB a.b 2"
+    assert line(socket) == "PING"
+    # The broker had not seen it when it sent this one.
+    say(socket, "PONG\r\n")
+    assert up(conn) == 1
+    # The connection has nothing more to say: it answers in order.
+    assert {:ok, %{subscriptions: 1}} = Nats.status(conn)
+    refute_received {:nats_subscribed, :late, _result}
+    say(socket, "PONG\r\n")
+    assert_receive {:nats_subscribed, :late, {:ok, ^sub}}, 10_000
+  end
+
   test "subscriptions_come_before_anything_else" do
     broker = FakeBroker.start()
     conn = connect(broker, inbox_prefix: "_INBOX.b.b1")
