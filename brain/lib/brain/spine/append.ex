@@ -9,6 +9,8 @@ defmodule Brain.Spine.Append do
   @fence "Nats-Expected-Last-Subject-Sequence"
   @wrong_last_sequence 10_071
   @undecided 10_164
+  # What an entry can name as its predecessor's position.
+  @seq_max 0xFFFF_FFFF_FFFF_FFFF
 
   @doc "See `Brain.Spine.attempt/4`."
   @spec run(Spine.t(), binary, Spine.seq(), binary) :: {:ok, Spine.seq()} | {:error, Spine.append_error()}
@@ -62,7 +64,7 @@ defmodule Brain.Spine.Append do
 
   defp read({:ok, %{body: body}}, _spine, subject, stream) do
     case Call.parse(body) do
-      {:ok, %{"stream" => ^stream, "seq" => seq}} when is_integer(seq) and seq > 0 ->
+      {:ok, %{"stream" => ^stream, "seq" => seq}} when is_integer(seq) and seq in 1..@seq_max ->
         {:ok, seq}
 
       {:ok, %{"stream" => found}} when is_binary(found) and found != stream ->

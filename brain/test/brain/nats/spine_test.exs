@@ -51,6 +51,14 @@ defmodule Brain.Nats.SpineTest do
 
   defp append(spine), do: Spine.attempt(spine, @log, 7, "entry")
 
+  test "a position that no entry could name is no answer" do
+    for seq <- ["0", "-1", "18446744073709551616", "8.0", "null"] do
+      assert {:error, {:unresolved, :timeout}} = told(&append/1, ~s({"stream":"LOG_0","seq":#{seq}}))
+    end
+
+    assert {:ok, 0xFFFF_FFFF_FFFF_FFFF} = told(&append/1, ~s({"stream":"LOG_0","seq":18446744073709551615}))
+  end
+
   test "an append carries the fence, and no other header" do
     {socket, spine} = begin()
     Spine.append_async(spine, @log, 7, "entry", :mine)
