@@ -110,7 +110,8 @@ defmodule Brain.Room.Incoming do
   defp payload(%{payload: {:signal, raw}}, _sender, caller) do
     with {:ok, signal} <- decode(V1.SystemSignal, raw, "no signal") do
       case signal.ask do
-        {:sync, sync} -> {:ok, {:sync, %SyncAsk{caller: caller, sync: sync}}}
+        # It may wait, and counts as the few bytes that it is: it must not keep the whole message.
+        {:sync, sync} -> {:ok, {:sync, %SyncAsk{caller: %{caller | user: :binary.copy(caller.user)}, sync: sync}}}
         {:get, _} -> {:ok, {:get, caller}}
         nil -> {:refuse, :bad_command, "a signal must ask sync or get"}
       end

@@ -37,6 +37,13 @@ defmodule Brain.Room.IncomingTest do
     assert Incoming.read(signal("bob", nil)) == asks_nothing
   end
 
+  test "a sync that waits does not keep its whole message in memory" do
+    # Short ones are copied by the VM.
+    name = String.duplicate("u", 100)
+    assert {:ok, {:sync, %{caller: %{user: ^name = user}}}} = Incoming.read(signal(name, {:sync, %V1.Sync{}}))
+    assert :binary.referenced_byte_size(user) == 100
+  end
+
   test "a command of a later version has no operation" do
     # Field 99 is not known; the canonical rule lets it pass.
     later = <<0x9A, 0x06, 0>>
