@@ -23,6 +23,8 @@ defmodule Brain.Mesh do
   @forward_limit_ms 500
   # The most opens being placed at once; beyond, a Shield's open goes unanswered and it asks again.
   @placing_max 4096
+  # The most bytes of an open: four ids and some numbers, and room for what a later version adds.
+  @open_bytes_max 4096
   # The longest that rooms may take to finish at a stop.
   @stop_limit_ms 5000
   # Messages that wait between a subscription and this process.
@@ -155,8 +157,8 @@ defmodule Brain.Mesh do
   def handle_info(_, state), do: {:noreply, state}
 
   @impl true
-  def handle_call({:ended, key, why}, _from, state) do
-    {:reply, :ok, drained(%{state | rooms: Rooms.ended(state.rooms, key, why)})}
+  def handle_call({:ended, key, why}, {process, _}, state) do
+    {:reply, :ok, drained(%{state | rooms: Rooms.ended(state.rooms, key, process, why)})}
   end
 
   def handle_call(:drain, from, %{draining: nil} = state) do
@@ -201,7 +203,7 @@ defmodule Brain.Mesh do
   defp subscribed(state, _), do: state
 
   # By subject, not by subscription: a message may be here before the word that its subscription stands.
-  defp delivered(state, %{subject: "sys.n.hb." <> _} = message), do: heard(state, message)
+  defp delivered(state, %{subject: "sys.n.hb.brain." <> node} = message), do: heard(state, node, message)
   defp delivered(%{draining: nil} = state, %{subject: "open.t." <> _} = message), do: asked(state, message)
   defp delivered(%{opened: true} = state, %{subject: "sys.n.brain." <> _} = message), do: forwarded(state, message)
   defp delivered(state, _), do: state
@@ -225,8 +227,10 @@ defmodule Brain.Mesh do
     %{state | rooms: Rooms.tidy(state.rooms), beat: state.beat + 1}
   end
 
-  defp heard(state, message) do
-    with {:ok, beat} <- Codec.decode(Heartbeat, message.body),
+  # A Brain's own subject, where the broker lets nobody else speak: a Shield that calls itself a Brain elsewhere could
+  # say that the Brains are going, or that there are many more of them.
+  defp heard(state, node, message) do
+    with {:ok, %{node: ^node} = beat} <- Codec.decode(Heartbeat, message.body),
          {true, peers} <- Peers.heard(state.peers, beat, Context.mono_ms(state.context)) do
       state = %{state | peers: peers}
       if beat.incarnation == state.context.incarnation, do: round_heard(state), else: state
@@ -249,11 +253,20 @@ defmodule Brain.Mesh do
     with "open.t." <> tenant <- message.subject,
          true <- Id.valid?(:tenant, tenant),
          true <- is_binary(message.reply) and Subject.shield_inbox?(message.reply),
-         {:ok, open} <- Codec.decode(Open, message.body),
+         {:ok, open} <- open(message.body),
          true <- Id.valid?(:room, open.room) do
       place(state, {tenant, open.room}, message.reply, open)
     else
       _ -> state
+    end
+  end
+
+  # Thousands of them may wait, and a room's key stays for its life: neither may keep a large message alive.
+  defp open(body) when byte_size(body) > @open_bytes_max, do: :too_big
+
+  defp open(body) do
+    with {:ok, open} <- Codec.decode(Open, body) do
+      {:ok, %{open | room: :binary.copy(open.room)}}
     end
   end
 
@@ -311,7 +324,7 @@ defmodule Brain.Mesh do
   # Another Brain found that this one should serve the room.
   defp forwarded(state, message) do
     with "_INBOX.b." <> _ <- message.reply,
-         {:ok, open} <- Codec.decode(Open, message.body),
+         {:ok, open} <- open(message.body),
          true <- Id.valid?(:tenant, open.tenant) and Id.valid?(:room, open.room) do
       open_here(state, {open.tenant, open.room}, message.reply, open.create)
     else

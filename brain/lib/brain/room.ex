@@ -134,7 +134,7 @@ defmodule Brain.Room do
 
   # What was kept back goes first; then the room sleeps until a message, or until the core wants to be woken.
   defp next(state) do
-    state = serve_kept(state)
+    state = state |> woken() |> serve_kept()
 
     if state.ended do
       leave(state)
@@ -144,6 +144,15 @@ defmodule Brain.Room do
         nil -> {:noreply, state}
         at -> {:noreply, state, max(at - Context.mono_ms(state.context), 0)}
       end
+    end
+  end
+
+  # A deadline that has passed comes before the next message: the process' own timeout would come after the last one, so
+  # that whoever kept the mailbox filled could put off every retry.
+  defp woken(state) do
+    case Core.wake_at(state.core) do
+      nil -> state
+      at -> if at <= Context.mono_ms(state.context), do: step(state, :wake), else: state
     end
   end
 

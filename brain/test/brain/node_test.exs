@@ -4,7 +4,7 @@ defmodule Brain.NodeTest do
 
   import Brain.NodeWorld
 
-  alias Brain.{Code, Codec, Metrics, Nats, NatsServer, Subject, Trace}
+  alias Brain.{Code, Codec, Context, Metrics, Nats, NatsServer, Room, Subject, Trace}
   alias Brain.Nats.Headers
   alias Brain.Proto.{Internal, V1}
 
@@ -61,6 +61,89 @@ defmodule Brain.NodeTest do
     assert room(brain, @key) != room
     eventually(fn -> Metrics.get(brain.metrics, :rooms_crashed) == 1 && :ok end)
     assert for(event <- events(log(shield, @key)), do: event.seq) == Enum.to_list(1..6)
+  end
+
+  test "a room that ends does not take the one along that stands in its place already" do
+    world = world(["brain-1"])
+    brain = brain(world, "brain-1")
+    shield = shield(world)
+    assert %{code: 0} = open(shield, @key)
+    [old, mesh] = [room(brain, @key), GenServer.whereis(Context.via(brain.bus, :mesh))]
+
+    # An open is on its way to the Mesh when the room gives its name back.
+    :sys.suspend(mesh)
+    send(mesh, {:unanswered, @key, [{shield.inbox <> ".1", true}]})
+    Room.stop(old)
+    eventually(fn -> room(brain, @key) == nil && :ok end)
+    monitor = Process.monitor(old)
+    :sys.resume(mesh)
+    assert_receive {:DOWN, ^monitor, :process, ^old, _}, @limit_ms
+
+    assert answer(shield, shield.inbox <> ".1", @limit_ms)
+    new = room(brain, @key)
+    assert new != nil and new != old
+    assert Metrics.get(brain.metrics, :rooms) == 1
+    # The Mesh knows it: a node that goes lets it finish.
+    monitor = Process.monitor(new)
+    assert Brain.Node.drain(brain.bus) == :ok
+    assert_receive {:DOWN, ^monitor, :process, ^new, :normal}, @limit_ms
+  end
+
+  test "a deadline that has passed is not put off by a mailbox that is never empty" do
+    world = world(["brain-1"])
+    brain = brain(world, "brain-1")
+    shield = shield(world)
+    assert %{code: 0} = ask(shield, @key, say(@key, "ann", "hello"))
+    state = :sys.get_state(room(brain, @key))
+
+    # An hour later, and there is always another message: the room is idle all the same, and writes its snapshot.
+    later = put_in(state.context.started, state.context.started - 3_600_000)
+    stepped = elem(Room.handle_info(:another_message, later), 1)
+    assert Map.values(stepped.tasks) == [:write_snapshot]
+  end
+
+  test "only a Brain's own subject says that a Brain lives, or goes" do
+    world = world(["brain-1"])
+    brain = brain(world, "brain-1")
+    shield = shield(world)
+
+    for {node, draining} <- [{"brain-1", true}, {"brain-7", false}, {"shield-1", false}] do
+      beat = %Internal.Heartbeat{node: node, kind: 2, incarnation: 7, draining: draining}
+      :ok = Nats.publish(shield.conn, Subject.heartbeat_shield("shield-1"), nil, Codec.encode(beat))
+    end
+
+    # Behind them on the same way.
+    assert %{code: 0} = open(shield, @key)
+    mesh = GenServer.whereis(Context.via(brain.bus, :mesh))
+    assert %{"brain-1" => %{draining: false}} = known = :sys.get_state(mesh).peers.known
+    assert Map.keys(known) == ["brain-1"]
+  end
+
+  test "neither a room's key nor an open that waits keeps a large message alive" do
+    world = world(["brain-1"])
+    brain = brain(world, "brain-1")
+    shield = shield(world)
+
+    large = Codec.encode(%Internal.Open{room: "large", create: true}) <> unknown(100_000)
+    assert answer(shield, send_to(shield, Subject.open("acme"), large), 200) == nil
+
+    # Short ones are copied by the VM.
+    name = String.duplicate("r", 100)
+    some = Codec.encode(%Internal.Open{room: name, create: true}) <> unknown(3000)
+    assert <<_::binary>> = answer(shield, send_to(shield, Subject.open("acme"), some))
+    mesh = GenServer.whereis(Context.via(brain.bus, :mesh))
+    assert [{"acme", ^name = room}] = Map.keys(:sys.get_state(mesh).rooms.here)
+    assert :binary.referenced_byte_size(room) == 100
+  end
+
+  # Field 100, of so many bytes.
+  defp unknown(size) do
+    length =
+      if size < 16_384,
+        do: <<1::1, size::7, div(size, 128)::8>>,
+        else: <<1::1, size::7, 1::1, div(size, 128)::7, div(size, 16_384)::8>>
+
+    <<0xA2, 0x06>> <> length <> :binary.copy("x", size)
   end
 
   test "a killed server is no crash: the node waits and the room goes on" do

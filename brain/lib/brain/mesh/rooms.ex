@@ -12,12 +12,12 @@ defmodule Brain.Mesh.Rooms do
   @keep_away_ms 5000
 
   @enforce_keys [:context]
-  # `here`: key => monitor of its process; `monitors`: the other way round; `away`: key => until when to stay away.
+  # `here`: key => its process and the monitor of it; `monitors`: which room a monitor is of; `away`: key => until when to stay away.
   defstruct [:context, here: %{}, monitors: %{}, away: %{}]
 
   @type t :: %__MODULE__{
           context: Context.t(),
-          here: %{Id.room_key() => reference},
+          here: %{Id.room_key() => {pid, reference}},
           monitors: %{reference => Id.room_key()},
           away: %{Id.room_key() => integer}
         }
@@ -62,7 +62,7 @@ defmodule Brain.Mesh.Rooms do
         Room.open(room, reply, create)
         monitor = Process.monitor(room)
         rooms = forget(rooms, key)
-        here = Map.put(rooms.here, key, monitor)
+        here = Map.put(rooms.here, key, {room, monitor})
         {:ok, count(%{rooms | here: here, monitors: Map.put(rooms.monitors, monitor, key)})}
 
       {:error, reason} ->
@@ -72,14 +72,24 @@ defmodule Brain.Mesh.Rooms do
     end
   end
 
-  @doc "A room says that it ends."
-  @spec ended(t, Id.room_key(), Brain.Room.Core.why()) :: t
-  def ended(%__MODULE__{} = rooms, key, :fenced) do
-    until = Context.mono_ms(rooms.context) + @keep_away_ms + rem(rooms.context.random.(), @keep_away_ms)
-    forget(%{rooms | away: Map.put(rooms.away, key, until)}, key)
+  @doc """
+  A room's process says that it ends. It gave its name back before, so that a new one may stand in its place already:
+  that one stays.
+  """
+  @spec ended(t, Id.room_key(), pid, Brain.Room.Core.why()) :: t
+  def ended(%__MODULE__{} = rooms, key, process, why) do
+    rooms = if why == :fenced, do: keep_away(rooms, key), else: rooms
+
+    case rooms.here do
+      %{^key => {^process, _}} -> forget(rooms, key)
+      _ -> rooms
+    end
   end
 
-  def ended(%__MODULE__{} = rooms, key, _why), do: forget(rooms, key)
+  defp keep_away(rooms, key) do
+    until = Context.mono_ms(rooms.context) + @keep_away_ms + rem(rooms.context.random.(), @keep_away_ms)
+    %{rooms | away: Map.put(rooms.away, key, until)}
+  end
 
   @doc "A process that was monitored is gone; a room of ours that had not said so has crashed."
   @spec down(t, reference) :: t
@@ -113,7 +123,7 @@ defmodule Brain.Mesh.Rooms do
       {nil, _} ->
         rooms
 
-      {monitor, here} ->
+      {{_, monitor}, here} ->
         Process.demonitor(monitor, [:flush])
         count(%{rooms | here: here, monitors: Map.delete(rooms.monitors, monitor)})
     end
