@@ -73,9 +73,11 @@ defmodule Brain.Calls do
   end
 
   def perform(context, subjects, {:write_gen, token, value}) do
-    # Refused: most likely the stream went with the memory of a restarted broker.
-    with :refused <- Spine.append(context.spine, subjects.generation, 0, <<value::little-64>>) do
-      Spine.ensure(context.spine, subjects.generation_spec)
+    case Spine.append(context.spine, subjects.generation, 0, <<value::little-64>>) do
+      # Most likely the stream went with the memory of a restarted broker.
+      :refused -> Spine.ensure(context.spine, subjects.generation_spec)
+      :wrong_last -> replace_unreadable(context.spine, subjects.generation, value)
+      _ -> :ok
     end
 
     {:gen_written, token}
@@ -91,6 +93,15 @@ defmodule Brain.Calls do
     end
 
     :nothing
+  end
+
+  # Something stands there already: a generation that another Brain has just written, or what is none. That would keep
+  # every room of these logs shut for ever. In its place comes a new one, and every room begins a new epoch.
+  defp replace_unreadable(spine, subject, value) do
+    with {:ok, %{seq: seq, body: body}} when byte_size(body) != 8 <- Spine.last(spine, subject, :leader) do
+      Logger.error("what is stored as generation is none; it is replaced", subject: subject, pos: seq)
+      Spine.append(spine, subject, seq, <<value::little-64>>)
+    end
   end
 
   # Generation, snapshots, log: in this order, each only if it was asked for.

@@ -4,7 +4,7 @@ defmodule Brain.NodeTest do
 
   import Brain.NodeWorld
 
-  alias Brain.{Code, Codec, Context, Metrics, Nats, NatsServer, Room, Subject, Trace}
+  alias Brain.{Code, Codec, Context, Metrics, Nats, NatsServer, Room, Spine, Subject, Trace}
   alias Brain.Nats.Headers
   alias Brain.Proto.{Internal, V1}
 
@@ -100,6 +100,22 @@ defmodule Brain.NodeTest do
     later = put_in(state.context.started, state.context.started - 3_600_000)
     stepped = elem(Room.handle_info(:another_message, later), 1)
     assert Map.values(stepped.tasks) == [:write_snapshot]
+  end
+
+  test "what is stored as generation and is none keeps no room shut" do
+    world = world(["brain-1"])
+    _brain = brain(world, "brain-1")
+    shield = shield(world)
+    operator = operator(world, "_INBOX.o")
+    assert %{code: 0, epoch: first} = ask(shield, @key, say(@key, "ann", "hello"))
+    {:ok, %{seq: seq, body: <<_::64>>}} = Spine.last(operator.spine, Subject.generation(0), :leader)
+    assert {:stored, _} = Spine.append(operator.spine, Subject.generation(0), seq, "none")
+
+    other = {"acme", "other"}
+    assert %{code: 0, seq: 1} = ask(shield, other, say(other, "ann", "hello"))
+    assert {:ok, %{body: <<_::64>>}} = Spine.last(operator.spine, Subject.generation(0), :leader)
+    # And the room that served through goes on.
+    assert %{code: 0, seq: 2, epoch: ^first} = ask(shield, @key, say(@key, "ann", "again"))
   end
 
   test "only a Brain's own subject says that a Brain lives, or goes" do
