@@ -55,6 +55,13 @@ const BENCHES: &[Bench] = &[
             &["run", "--release", "--locked", "--quiet", "-p", "sim-tests", "--example", "echo"],
         ],
     },
+    Bench {
+        name: "lockstep: histories on the model and the Elixir cores at once, beside a second model and the bare socket",
+        cargo: &[
+            &["build", "--release", "--locked", "-p", "sim-tests", "--bin", "sim", "--example", "lockstep"],
+            &["run", "--release", "--locked", "--quiet", "-p", "sim-tests", "--example", "lockstep"],
+        ],
+    },
 ];
 
 /// Runs those whose name contains `filter`.

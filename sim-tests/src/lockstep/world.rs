@@ -33,7 +33,7 @@ const SEEN_BYTES_MAX: usize = 40_000;
 /// What is asked for with the steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch {
-    /// A digest every so many steps.
+    /// A digest every so many steps, and at the end of the history; 0: only then, for a large state costs a hundred steps.
     pub digest_every: usize,
     /// The state after this step.
     pub state_at: Option<usize>,
