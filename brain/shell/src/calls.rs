@@ -65,9 +65,13 @@ pub(crate) async fn perform<S: Spine>(
         }
         Effect::WriteGen { token, value } => {
             let body = Bytes::copy_from_slice(&value.to_le_bytes());
-            if let Err(AppendError::Refused { .. }) = writer.append(&subjects.generation, StreamSeq::NONE, body).await {
+            match writer.append(&subjects.generation, StreamSeq::NONE, body.clone()).await {
                 // Most likely the stream went with the memory of a restarted broker.
-                let _ = writer.ensure(&subjects.generation_spec).await;
+                Err(AppendError::Refused { .. }) => drop(writer.ensure(&subjects.generation_spec).await),
+                Err(AppendError::Unresolved(Unresolved::WrongLast)) => {
+                    replace_unreadable(&writer, &subjects, body).await
+                }
+                Ok(_) | Err(_) => {}
             }
             Done::Input(Input::GenWritten { token })
         }
@@ -95,6 +99,15 @@ pub(crate) async fn perform<S: Spine>(
             }
         }
         Effect::Reply { .. } | Effect::Live { .. } | Effect::StepDown(_) | Effect::Note(_) => Done::Nothing,
+    }
+}
+
+/// Puts `body` in the place of a generation that is no number: it would keep every room of its log shut.
+async fn replace_unreadable<S: Spine>(writer: &S, subjects: &Subjects, body: Bytes) {
+    let Ok(Some(stored)) = writer.last(&subjects.generation, Via::Leader).await else { return };
+    if stored.body.len() != size_of::<u64>() {
+        let replaced = writer.append(&subjects.generation, stored.seq, body).await;
+        tracing::warn!(replaced = replaced.is_ok(), generation = %subjects.generation, "the generation was no number");
     }
 }
 

@@ -39,6 +39,10 @@ const KEEP_AWAY: Duration = Duration::from_secs(5);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Messages that wait between a subscription and the node.
 const BUFFER: usize = 4096;
+/// The subjects on which Brains, and they alone, may say that they live.
+const BRAIN_BEATS: &str = "sys.n.hb.brain.";
+/// The most bytes of an open: it names a room, a tenant and a node.
+const OPEN_MAX: usize = 4096;
 /// Own heartbeats that must have come back before this node takes rooms.
 const ROUNDS: u64 = 2;
 
@@ -97,6 +101,11 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
 struct Handle {
     session: u32,
     asks: mpsc::Sender<Ask>,
+}
+
+/// An open, unless it is larger than any that a Shield sends: many of them wait at once.
+fn read_open(body: bytes::Bytes) -> Option<Open> {
+    if body.len() > OPEN_MAX { None } else { Open::decode(body).ok() }
 }
 
 /// An open that was placed: on this node, or done.
@@ -199,7 +208,12 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
 
     fn heard(&mut self, delivery: Delivery) {
         let Delivery::Msg(message) = delivery else { return };
+        let Some(speaker) = message.subject.as_str().strip_prefix(BRAIN_BEATS) else { return };
         let Ok(beat) = Heartbeat::decode(message.body) else { return };
+        // Who may publish there is the broker's permission; what is said inside is the sender's word alone.
+        if beat.node != speaker {
+            return;
+        }
         if self.peers.heard(&beat, self.context.now().mono_ms) && beat.incarnation == self.context.incarnation {
             self.rounds += 1;
         }
@@ -212,7 +226,7 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
             voltron_core::mark!("brain.reply-refused");
             return;
         };
-        let Ok(open) = Open::decode(message.body) else { return };
+        let Some(open) = read_open(message.body) else { return };
         let Ok(room) = RoomId::parse(&open.room) else { return };
         let room = RoomKey::new(tenant, room);
         let here = || Placed(Some((room.clone(), reply.clone(), open.create)));
@@ -234,7 +248,7 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
     async fn forwarded(&mut self, message: Message) {
         let inbox = |reply: &Subject| reply.as_str().starts_with("_INBOX.b.");
         let Some(reply) = message.reply.filter(inbox) else { return };
-        let Ok(open) = Open::decode(message.body) else { return };
+        let Some(open) = read_open(message.body) else { return };
         let (Ok(tenant), Ok(room)) = (TenantId::parse(&open.tenant), RoomId::parse(&open.room)) else { return };
         if self.opens.is_some() {
             self.open_here(RoomKey::new(tenant, room), reply, open.create).await;

@@ -137,6 +137,8 @@ impl<S: Spine, C: WallClock, I: Ids> Task<S, C, I> {
                     watching = changed.is_ok();
                     self.step(Input::Reconnected).await;
                 }
+                // Before what is delivered: a flood must not put off the retries of an unresolved entry.
+                () = sleep_until(wake) => self.step(Input::Wake).await,
                 ask = asks.recv() => match ask {
                     Some(Ask::Open { reply, create }) => self.step(Input::Open { reply, create }).await,
                     Some(Ask::Stop) | None => self.stop().await,
@@ -149,7 +151,6 @@ impl<S: Spine, C: WallClock, I: Ids> Task<S, C, I> {
                         self.step(Input::Stop).await;
                     }
                 },
-                () = sleep_until(wake) => self.step(Input::Wake).await,
             }
         }
     }

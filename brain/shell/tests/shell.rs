@@ -207,3 +207,26 @@ async fn a_subscriber_gets_leave_with_what_it_missed() {
     assert_eq!((reply.recovered, reply.events.len(), reply.snapshot.len()), (false, 2, 1));
     brain.stop().await;
 }
+
+#[tokio::test]
+async fn a_generation_that_is_no_number_keeps_no_room_shut() {
+    let ground = Ground::new(&["brain-1"]).await;
+    let brain = ground.brain("brain-1");
+    let mut shield = ground.shield().await;
+    shield.open(&room("lobby")).await;
+    let user = proto::NodeId::parse("brain-1").unwrap();
+    let writer = spine(ground.addr, &spine::users::UserSpec::writer(&user, "w"), "_INBOX.w.brain-1".into());
+    let generation = Subject::generation(0);
+    let last = within("the generation", async {
+        loop {
+            if let Ok(Some(stored)) = writer.last(&generation, spine::Via::Leader).await {
+                return stored.seq;
+            }
+        }
+    })
+    .await;
+    writer.append(&generation, last, bytes::Bytes::from_static(b"no number")).await.unwrap();
+    let opened = shield.open(&room("study")).await;
+    assert_eq!((opened.code, opened.term), (0, 1));
+    brain.stop().await;
+}
