@@ -21,7 +21,7 @@ use proto::{Code, NodeId, RoomKey, Subject};
 
 use super::coverage::Coverage;
 use super::machines::Machines;
-use super::ops::{At, History, Op, Setup, To};
+use super::ops::{At, Clock, HeadIs, Heritage, History, Op, Setup, To};
 use super::wire::{self, Place};
 
 pub(super) const START_MS: i64 = 1_760_000_000_000;
@@ -98,8 +98,17 @@ pub(super) struct World<'c> {
 pub fn play(history: &History, watch: Watch, cover: &mut Coverage) -> Script {
     let mut world = World::new(history.setup, watch, cover);
     if history.setup.served {
-        world.take(&Op::Open { at: At { node: 0, room: 0 }, create: true, to: To::Slot });
+        let at = At { node: 0, room: 0 };
+        world.take(&Op::Open { at, create: true, to: To::Slot });
         world.settle();
+        // What the past was made for happens at once, so that few such histories are enough.
+        match history.setup.heritage {
+            Heritage::Window => {
+                world.take(&Op::Mixed { at, rights: 0, head: HeadIs::Any, clock: Clock::Off(0), known: false });
+            }
+            Heritage::Keys => world.two_keys(at),
+            _ => {}
+        }
     }
     for (n, op) in history.ops.iter().enumerate() {
         world.op = n;

@@ -321,6 +321,14 @@ impl World<'_> {
         self.settle();
     }
 
+    /// Two keys more; the second is one too many where there was room for one.
+    pub(super) fn two_keys(&mut self, at: At) {
+        for key in [0, 1] {
+            self.send(at, 0, &Ask::Set { key, bytes: 3, ttl_ms: 0, expect: Expect::Any, shout: false }, Dress::Plain);
+        }
+        self.settle();
+    }
+
     fn huge(&mut self, at: At) {
         self.send(at, 0, &Ask::Set { key: 1, bytes: 3, ttl_ms: 0, expect: Expect::Any, shout: false }, Dress::Plain);
         self.send(at, 0, &Ask::Lock { mode: 1, reason: 1, ttl_ms: 0 }, Dress::Plain);
