@@ -4,6 +4,7 @@ pub mod clock;
 pub mod ids;
 pub mod nemesis;
 pub mod net;
+pub mod stage;
 pub mod world;
 
 pub use clock::SimClock;

@@ -5,18 +5,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use spine_sim::{Broker, Rule};
-use turmoil::Sim;
 use voltron_core::trace::{Line, Record};
 
-use super::net::Cables;
 use crate::plan::{Plan, WorldPlan};
 use crate::scenario::{Act, FaultKind, NthAppend, One, Step, Target, When};
 use crate::trace::Trace;
 
+/// Hosts and links that can be troubled: what an engine gives to its nemesis. Hosts go by name; every call takes effect at
+/// once, and one that changes nothing is harmless.
+pub trait Stage {
+    /// Virtual time since the world began.
+    fn elapsed(&self) -> Duration;
+    /// What is on its way between `a` and `b`, and what they send from now on, waits.
+    fn hold(&mut self, a: &str, b: &str);
+    /// What waited goes on.
+    fn release(&mut self, a: &str, b: &str);
+    /// Everything between `a` and `b` is lost.
+    fn cut(&mut self, a: &str, b: &str);
+    /// Everything from `a` to `b` is lost.
+    fn cut_one_way(&mut self, a: &str, b: &str);
+    /// Nothing is lost any more. Connections that lost something stay dead until they are [`reset`](Self::reset).
+    fn repair(&mut self, a: &str, b: &str);
+    /// Both ends of every connection between the two sides see it reset.
+    fn reset(&mut self, left: &[String], right: &[String]);
+    /// The process on `host` dies; connecting to it is refused.
+    fn crash(&mut self, host: &str);
+    /// The process on `host` starts again.
+    fn start(&mut self, host: &str);
+}
+
 /// The nemesis of one run.
 pub struct Nemesis {
     world: WorldPlan,
-    cables: Cables,
     trace: Trace,
     /// Ascending by (time, order of the plan).
     timeline: BTreeMap<(Duration, usize), Turn>,
@@ -54,10 +74,9 @@ struct Watch {
 
 impl Nemesis {
     /// Reads the plan. `broker` is the one that runs on the host of that name.
-    pub fn new(plan: &Plan, cables: &Cables, trace: &Trace, broker: Broker) -> Self {
+    pub fn new(plan: &Plan, trace: &Trace, broker: Broker) -> Self {
         let mut nemesis = Self {
             world: plan.world.clone(),
-            cables: cables.clone(),
             trace: trace.clone(),
             timeline: BTreeMap::new(),
             next: 0,
@@ -82,8 +101,8 @@ impl Nemesis {
     }
 
     /// Everything that is due now. Called between two ticks.
-    pub fn turn(&mut self, sim: &mut Sim<'_>) {
-        let now = sim.elapsed();
+    pub fn turn(&mut self, stage: &mut impl Stage) {
+        let now = stage.elapsed();
         let lines = self.trace.since(self.seen);
         self.seen += lines.len();
         lines.iter().for_each(|line| self.watch.note(line));
@@ -91,30 +110,30 @@ impl Nemesis {
             (0..self.steps.len()).filter(|at| self.watch.has(&self.steps[*at].when, now, &self.world)).collect();
         for (gone, index) in due.into_iter().enumerate() {
             let step = self.steps.remove(index - gone);
-            self.act(sim, &step.r#do, now);
+            self.act(stage, &step.r#do, now);
         }
         while let Some(entry) = self.timeline.first_entry() {
             if entry.key().0 > now {
                 break;
             }
             match entry.remove() {
-                Turn::Begin(id, trouble) => self.begin(sim, id, trouble, now),
-                Turn::End(id) => self.end(sim, &id),
+                Turn::Begin(id, trouble) => self.begin(stage, id, trouble, now),
+                Turn::End(id) => self.end(stage, &id),
             }
         }
     }
 
     /// The run is over: everything heals and every process runs.
-    pub fn heal_all(&mut self, sim: &mut Sim<'_>) {
+    pub fn heal_all(&mut self, stage: &mut impl Stage) {
         self.timeline.clear();
         self.steps.clear();
         let open: Vec<String> = self.open.keys().cloned().collect();
-        open.iter().for_each(|id| self.end(sim, id));
+        open.iter().for_each(|id| self.end(stage, id));
         let down: Vec<String> = self.down.iter().cloned().collect();
-        down.iter().for_each(|host| self.start(sim, host));
+        down.iter().for_each(|host| self.start(stage, host));
     }
 
-    fn act(&mut self, sim: &mut Sim<'_>, act: &Act, now: Duration) {
+    fn act(&mut self, stage: &mut impl Stage, act: &Act, now: Duration) {
         self.next += 1;
         let id = format!("step-{}", self.next);
         let lasts = act.lasts.as_ref().map(|One(span)| span.0);
@@ -124,7 +143,7 @@ impl Nemesis {
         };
         if let Some(One(target)) = &act.restart {
             for host in hosts(target) {
-                self.start(sim, &host);
+                self.start(stage, &host);
             }
             return;
         }
@@ -133,7 +152,7 @@ impl Nemesis {
             let same = |trouble: &Trouble| trouble.left == left && trouble.right == right;
             let open: Vec<_> =
                 self.open.iter().filter(|(_, trouble)| same(trouble)).map(|(id, _)| id.clone()).collect();
-            open.iter().for_each(|id| self.end(sim, id));
+            open.iter().for_each(|id| self.end(stage, id));
             return;
         }
         let (kind, left, right) = if let Some(One(target)) = &act.crash {
@@ -147,10 +166,10 @@ impl Nemesis {
             let (left, right) = self.world.sides(link);
             (kind, left, right)
         };
-        self.begin(sim, id, Trouble { kind, left, right, lasts }, now);
+        self.begin(stage, id, Trouble { kind, left, right, lasts }, now);
     }
 
-    fn begin(&mut self, sim: &mut Sim<'_>, id: String, trouble: Trouble, now: Duration) {
+    fn begin(&mut self, stage: &mut impl Stage, id: String, trouble: Trouble, now: Duration) {
         if trouble.left.is_empty() {
             // "owner" of a room that nobody owns yet: there is nothing to do it to.
             return;
@@ -162,14 +181,14 @@ impl Nemesis {
         self.record(Record::Fault { id: id.clone(), kind: trouble.kind.name().to_owned(), target });
         let pairs = || trouble.left.iter().flat_map(|a| trouble.right.iter().map(move |b| (a.as_str(), b.as_str())));
         match trouble.kind {
-            FaultKind::Hold => pairs().for_each(|(a, b)| sim.hold(a, b)),
-            FaultKind::Partition => pairs().for_each(|(a, b)| sim.partition(a, b)),
-            FaultKind::OneWay => pairs().for_each(|(a, b)| sim.partition_oneway(a, b)),
+            FaultKind::Hold => pairs().for_each(|(a, b)| stage.hold(a, b)),
+            FaultKind::Partition => pairs().for_each(|(a, b)| stage.cut(a, b)),
+            FaultKind::OneWay => pairs().for_each(|(a, b)| stage.cut_one_way(a, b)),
             FaultKind::Reset => {
-                self.cables.reset(&trouble.left, &trouble.right);
+                stage.reset(&trouble.left, &trouble.right);
                 return self.record(Record::Heal { id });
             }
-            FaultKind::Crash => trouble.left.iter().for_each(|host| self.crash(sim, host)),
+            FaultKind::Crash => trouble.left.iter().for_each(|host| self.crash(stage, host)),
             FaultKind::LoseAck => self.broker.faults(|faults| faults.lose_ack = Rule::every(2)),
             FaultKind::LoseRepublish => self.broker.faults(|faults| faults.drop_republish = Rule::every(3)),
             FaultKind::Undecided => self.broker.faults(|faults| faults.undecided = Rule::every(3)),
@@ -180,18 +199,18 @@ impl Nemesis {
         self.open.insert(id, trouble);
     }
 
-    fn end(&mut self, sim: &mut Sim<'_>, id: &str) {
+    fn end(&mut self, stage: &mut impl Stage, id: &str) {
         let Some(trouble) = self.open.remove(id) else { return };
         let pairs = || trouble.left.iter().flat_map(|a| trouble.right.iter().map(move |b| (a.as_str(), b.as_str())));
         match trouble.kind {
-            FaultKind::Hold => pairs().for_each(|(a, b)| sim.release(a, b)),
+            FaultKind::Hold => pairs().for_each(|(a, b)| stage.release(a, b)),
             FaultKind::Partition | FaultKind::OneWay => {
-                pairs().for_each(|(a, b)| sim.repair(a, b));
+                pairs().for_each(|(a, b)| stage.repair(a, b));
                 // What was lost is never sent again here: both ends learn that the connection is dead.
-                self.cables.reset(&trouble.left, &trouble.right);
+                stage.reset(&trouble.left, &trouble.right);
             }
             FaultKind::Reset => {}
-            FaultKind::Crash => trouble.left.iter().for_each(|host| self.start(sim, host)),
+            FaultKind::Crash => trouble.left.iter().for_each(|host| self.start(stage, host)),
             FaultKind::LoseAck => self.broker.faults(|faults| faults.lose_ack = Rule::Off),
             FaultKind::LoseRepublish => self.broker.faults(|faults| faults.drop_republish = Rule::Off),
             FaultKind::Undecided => {
@@ -202,11 +221,10 @@ impl Nemesis {
         self.record(Record::Heal { id: id.to_owned() });
     }
 
-    fn crash(&mut self, sim: &mut Sim<'_>, host: &str) {
+    fn crash(&mut self, stage: &mut impl Stage, host: &str) {
         if self.down.insert(host.to_owned()) {
             self.record(Record::Crash { host: host.to_owned() });
-            self.cables.set_down(host, true);
-            sim.crash(host);
+            stage.crash(host);
             if host == "broker" {
                 // The process dies, the machine does not: nothing that was written is lost.
                 self.broker.crash(false);
@@ -214,11 +232,10 @@ impl Nemesis {
         }
     }
 
-    fn start(&mut self, sim: &mut Sim<'_>, host: &str) {
+    fn start(&mut self, stage: &mut impl Stage, host: &str) {
         if self.down.remove(host) {
             self.record(Record::Start { host: host.to_owned() });
-            self.cables.set_down(host, false);
-            sim.bounce(host);
+            stage.start(host);
         }
     }
 

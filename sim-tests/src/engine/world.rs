@@ -23,7 +23,8 @@ use voltron_core::metrics::Metrics;
 use voltron_core::trace::{Record, TARGET};
 use voltron_core::{AllowAll, Net as _};
 
-use super::nemesis::Nemesis;
+use super::nemesis::{Nemesis, Stage as _};
+use super::stage::Turmoil;
 use super::{Cables, SimClock, SimIds, TurmoilNet};
 use crate::client::{self, Deed, Script};
 use crate::logbook::{self, LogbookError};
@@ -139,18 +140,19 @@ impl World<'_> {
         (1..=self.plan.world.shields).for_each(|n| self.shield(&mut sim, n));
         (1..=FARMS).for_each(|n| self.farm(&mut sim, n));
 
-        let mut nemesis = Nemesis::new(self.plan, &self.cables, self.trace, broker);
+        let mut nemesis = Nemesis::new(self.plan, self.trace, broker);
+        let mut stage = Turmoil::new(sim, &self.cables);
         let world = &self.plan.world;
         let (run, settle) = (world.run.0.0, world.settle.0.0);
-        while sim.elapsed() < run {
-            nemesis.turn(&mut sim);
-            self.tick(&mut sim, on_tick)?;
+        while stage.elapsed() < run {
+            nemesis.turn(&mut stage);
+            self.tick(stage.sim(), on_tick)?;
         }
-        nemesis.heal_all(&mut sim);
-        while sim.elapsed() < run + settle {
-            self.tick(&mut sim, on_tick)?;
+        nemesis.heal_all(&mut stage);
+        while stage.elapsed() < run + settle {
+            self.tick(stage.sim(), on_tick)?;
         }
-        self.read_log(&mut sim, on_tick)?;
+        self.read_log(stage.sim(), on_tick)?;
 
         let lines = self.trace.since(0);
         let excused: Vec<String> = self.plan.excuse.keys().map(|oracle| oracle.0.clone()).collect();
@@ -158,7 +160,7 @@ impl World<'_> {
         verdict.counts = Counts::of(&lines);
         verdict.hash = self.trace.hash()?;
         verdict.records = lines.len() as u64;
-        verdict.virtual_s = sim.elapsed().as_secs_f64();
+        verdict.virtual_s = stage.elapsed().as_secs_f64();
         for line in &lines {
             if let Record::Mark { name } = &line.record {
                 *verdict.marks.entry(name.clone()).or_default() += 1;
