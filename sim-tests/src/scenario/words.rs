@@ -290,6 +290,18 @@ impl<'de, T: Word> Deserialize<'de> for One<T> {
     }
 }
 
+impl Serialize for One<Target> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.0)
+    }
+}
+
+impl Serialize for One<LinkWords> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
 impl Serialize for One<Span> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)

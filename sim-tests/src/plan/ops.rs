@@ -1,0 +1,49 @@
+//! Draws what clients do. Every client has a stream of its own.
+
+use super::WorldPlan;
+use crate::scenario::{Drawn, One, Op, Scenario, Span, Verb};
+use crate::seed::Draw;
+
+impl Scenario {
+    pub(super) fn draw_ops(&self, world: &WorldPlan, seed: u64) -> Vec<Op> {
+        let mut weights = Draw::new(seed, "traffic/weights");
+        let mut weight = |value: &Option<Drawn<u32>>, swarm: (u32, u32)| match value {
+            Some(value) => value.draw(&mut weights),
+            // Swarmed: off in one run of three.
+            None if weights.chance(33) => 0,
+            None => Drawn::Range(swarm.0, swarm.1).draw(&mut weights),
+        };
+        let mut verbs = [
+            (Verb::Publish, weight(&self.traffic.publish, (20, 80))),
+            (Verb::Set, weight(&self.traffic.set, (5, 40))),
+            (Verb::Repeat, weight(&self.traffic.repeat, (1, 10))),
+            (Verb::Resume, weight(&self.traffic.resume, (1, 5))),
+        ];
+        if verbs[0].1 + verbs[1].1 == 0 {
+            // Without a command there is nothing to repeat and nothing to judge.
+            verbs[0].1 = 1;
+        }
+        let total: u64 = verbs.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let every = self.traffic.every.clone().unwrap_or(Drawn::Range(Span::ms(50), Span::ms(800)));
+        let mut ops = Vec::new();
+        for client in 1..=world.clients {
+            let mut draw = Draw::new(seed, &format!("traffic/client-{client}"));
+            // The first second is for connecting; the last one too short for an answer.
+            let mut at = Span::ms(1_000 + draw.below(500));
+            while at < world.run.0 {
+                let mut left = draw.below(total);
+                let verb = verbs.iter().find(|(_, weight)| {
+                    let hit = left < u64::from(*weight);
+                    left = left.saturating_sub(u64::from(*weight));
+                    hit
+                });
+                let verb = verb.map_or(Verb::Publish, |(verb, _)| *verb);
+                let room = u32::try_from(draw.between(1, u64::from(world.rooms))).unwrap_or(1);
+                ops.push(Op { at: One(at), client, r#do: verb, room });
+                at = Span::ms(at.as_ms() + every.draw(&mut draw).as_ms().max(1));
+            }
+        }
+        ops.sort_by_key(|op| (op.at.0, op.client));
+        ops
+    }
+}
