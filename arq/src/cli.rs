@@ -24,7 +24,7 @@ A first conversation:
   arq dev                           in one terminal: prints a URL and a token
   arq sub lobby --token TOKEN       in a second
   arq pub lobby hello --token TOKEN in a third")]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -44,7 +44,7 @@ enum Command {
 }
 
 /// Runs a parsed command line to its end.
-pub async fn run(cli: Cli) -> Result<Exit, Failure> {
+pub(crate) async fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Dev(args) => dev::run(args).await,
         Command::Sub(args) => subscribe::run(args).await,

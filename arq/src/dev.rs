@@ -27,13 +27,13 @@ use voltron_core::config::{Config, DefaultPolicy};
 use voltron_core::metrics::Metrics;
 use voltron_core::{AllowAll, Ids as _, Net as _, OsIds, SystemClock, TcpNet, WallClock as _};
 
-use crate::release::Release;
-use crate::token::{self, Issuer, TokenError, Wish};
+use arq::release::Release;
+use arq::token::{self, Issuer, TokenError, Wish};
 use backend::{Backend, Spines, Users};
 use brain::Brain;
 
 /// The tenant of the token that is printed.
-pub const TENANT: &str = "dev";
+pub(crate) const TENANT: &str = "dev";
 /// How long that token is good: as long as anybody leaves this running.
 const TOKEN_TTL_S: i64 = 30 * 24 * 3600;
 /// The longest from start to ready: on a busy machine an Erlang VM alone takes many seconds.
@@ -43,7 +43,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Which message bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bus {
+pub(crate) enum Bus {
     /// The simulated broker, in this process.
     Sim,
     /// A nats-server of the pinned version, by absolute path, as a child process.
@@ -52,7 +52,7 @@ pub enum Bus {
 
 /// Which Brain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BrainChoice {
+pub(crate) enum BrainChoice {
     /// The Rust reference model, in this process.
     Model,
     /// The Elixir release, as a child process.
@@ -61,37 +61,37 @@ pub enum BrainChoice {
 
 /// What to run.
 #[derive(Clone, Debug)]
-pub struct DevOptions {
+pub(crate) struct DevOptions {
     /// Which message bus.
-    pub bus: Bus,
+    pub(crate) bus: Bus,
     /// Which Brain.
-    pub brain: BrainChoice,
+    pub(crate) brain: BrainChoice,
     /// Port of the WebSocket; http gets the next one. 0: free ports for both.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 /// Where everything is, once it is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ready {
+pub(crate) struct Ready {
     /// `ws://127.0.0.1:PORT/v1/ws`.
-    pub ws: String,
+    pub(crate) ws: String,
     /// `http://127.0.0.1:PORT`.
-    pub http: String,
+    pub(crate) http: String,
     /// `nats://127.0.0.1:PORT`.
-    pub nats: String,
+    pub(crate) nats: String,
     /// A token for every right in every room of [`TENANT`].
-    pub token: String,
+    pub(crate) token: String,
     /// Which bus: `sim` or `nats`.
-    pub spine: &'static str,
+    pub(crate) spine: &'static str,
     /// Which Brain: `model` or `elixir`.
-    pub brain: &'static str,
+    pub(crate) brain: &'static str,
     /// Where a Brain with a process of its own shows its metrics.
-    pub brain_metrics: Option<String>,
+    pub(crate) brain_metrics: Option<String>,
 }
 
 /// Why it does not run.
 #[derive(Debug, thiserror::Error)]
-pub enum DevError {
+pub(crate) enum DevError {
     /// A port is taken.
     #[error("cannot listen on 127.0.0.1:{port}: {source}")]
     Port {
@@ -135,7 +135,7 @@ pub enum DevError {
 }
 
 /// Runs until `shutdown`, then drains. `ready` is called once, when a message went through.
-pub async fn run(
+pub(crate) async fn run(
     options: DevOptions,
     ready: impl FnOnce(&Ready),
     shutdown: impl Future<Output = ()>,

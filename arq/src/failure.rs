@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use proto::Code;
 use proto::error::Scope;
 
-use crate::client::{ConnectError, SessionError};
+use arq::client::{ConnectError, SessionError};
 
 /// The exit codes of every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// All is well.
     Good = 0,
     /// It ran, and what it checked does not hold.
@@ -31,7 +31,7 @@ impl From<Exit> for ExitCode {
 
 impl Exit {
     /// What an answer with this code means for the caller.
-    pub fn of(code: u32) -> Self {
+    pub(crate) fn of(code: u32) -> Self {
         match code {
             0 => Self::Good,
             2000..=3999 | 4000..=4099 | 4300..=4399 | 5011 => Self::Refused,
@@ -43,44 +43,44 @@ impl Exit {
 
 /// Why a command did not do what it was asked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The exit code.
-    pub exit: Exit,
+    pub(crate) exit: Exit,
     /// What is wrong.
-    pub text: String,
+    pub(crate) text: String,
     /// The stable code, if there is one; its help is printed.
-    pub code: Option<Code>,
+    pub(crate) code: Option<Code>,
     /// What to do next, where no code says it.
-    pub help: Option<String>,
+    pub(crate) help: Option<String>,
 }
 
 impl Failure {
     /// A failure without a stable code.
-    pub fn new(exit: Exit, text: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, text: impl Into<String>) -> Self {
         Self { exit, text: text.into(), code: None, help: None }
     }
 
     /// The command was called wrongly.
-    pub fn bad_use(text: impl Into<String>) -> Self {
+    pub(crate) fn bad_use(text: impl Into<String>) -> Self {
         Self::new(Exit::BadUse, text)
     }
 
     /// Adds what to do next.
     #[must_use]
-    pub fn help(mut self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
     /// Adds the stable code.
     #[must_use]
-    pub const fn code(mut self, code: Option<Code>) -> Self {
+    pub(crate) const fn code(mut self, code: Option<Code>) -> Self {
         self.code = code;
         self
     }
 
     /// A refusal with this number. `text` is the other side's own, and may be empty.
-    pub fn refused(what: &str, number: u32, text: &str) -> Self {
+    pub(crate) fn refused(what: &str, number: u32, text: &str) -> Self {
         let code = known(number);
         let text = match (text.is_empty(), code) {
             (false, _) => text,

@@ -53,7 +53,7 @@ const FRAMES: [(&str, u8); 8] = [
 ];
 
 /// The nearest of `known` to `word`, if one is near enough to have been meant.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.into_iter().map(|name| (strsim::damerau_levenshtein(word, name), name));
     let (distance, name) = scored.min()?;
     (distance <= 2.max(name.len() / 3)).then_some(name)

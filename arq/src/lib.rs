@@ -1,10 +1,8 @@
-//! The command line as a library: the WebSocket [`client`] that `arq sub`, `arq pub`, the simulator and the kill
-//! tests share, [`token`]s, and frames as readable JSON ([`inspect`]).
+//! What the command line shares with the simulator and the tests: the WebSocket [`client`] of `arq sub` and `arq pub`,
+//! [`token`]s, frames as readable JSON ([`inspect`]) and the Elixir [`release`]. It knows no Shield, broker or Brain: what
+//! runs them, `arq dev`, lies in the binary.
 
-pub mod cli;
 pub mod client;
-pub mod dev;
-pub mod failure;
 pub mod inspect;
 pub mod release;
 pub mod token;

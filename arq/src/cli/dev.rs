@@ -11,7 +11,7 @@ use voltron_core::telemetry;
 use super::input;
 use crate::dev::{self, BrainChoice, Bus, DevError, DevOptions, Ready, TENANT};
 use crate::failure::{Exit, Failure};
-use crate::release::{Release, ReleaseError};
+use arq::release::{Release, ReleaseError};
 
 /// Runs the whole system on this machine until Ctrl-C: message bus, Brain and Shield. Nothing is kept.
 ///

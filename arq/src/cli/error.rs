@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::input;
 use crate::failure::{Exit, Failure};
-use crate::inspect::nearest;
+use arq::inspect::nearest;
 
 /// Explains a stable code: what it means, whether to retry, what to do.
 #[derive(Debug, clap::Args)]

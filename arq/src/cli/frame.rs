@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::input;
 use crate::failure::{Exit, Failure};
-use crate::inspect;
+use arq::inspect;
 
 /// Takes frames apart and builds them.
 #[derive(Debug, Subcommand)]

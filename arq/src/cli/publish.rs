@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::input;
 use super::service::{CliSession, ServiceArgs, stopped};
 use super::token::private_key;
-use crate::client::{Acked, ClientEvent, Reconnect, say, set};
 use crate::failure::{Exit, Failure};
+use arq::client::{Acked, ClientEvent, Reconnect, say, set};
 
 /// How long a server may take to say goodbye, and with it everything it had against what was sent.
 const GOODBYE: Duration = Duration::from_secs(2);

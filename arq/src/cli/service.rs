@@ -8,8 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use voltron_core::{OsIds, SystemClock, TcpNet};
 
 use super::input;
-use crate::client::{Core, CoreOptions, Reconnect, Session, SessionError, Target};
 use crate::failure::Failure;
+use arq::client::{Core, CoreOptions, Reconnect, Session, SessionError, Target};
 
 /// The session of the command line.
 pub(super) type CliSession = Session<TcpNet, SystemClock, OsIds>;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::input;
 use super::service::{CliSession, ServiceArgs, stopped};
-use crate::client::{AfterClose, ClientEvent, Delivered, Reconnect, SubOptions};
 use crate::failure::{Exit, Failure, known};
+use arq::client::{AfterClose, ClientEvent, Delivered, Reconnect, SubOptions};
 
 /// How long a server may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use voltron_core::{Ids as _, OsIds, SystemClock, WallClock as _};
 
 use super::input;
 use crate::failure::{Exit, Failure};
-use crate::token::{self, Issuer, TokenError, Wish};
+use arq::token::{self, Issuer, TokenError, Wish};
 
 /// Makes and inspects tokens (JWT).
 #[derive(Debug, Subcommand)]

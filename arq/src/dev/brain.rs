@@ -16,7 +16,7 @@ use voltron_core::{OsIds, SystemClock};
 
 use super::backend::Users;
 use super::{BrainRoles, DevError, Part, STOP_LIMIT};
-use crate::release::Release;
+use arq::release::Release;
 
 /// A running Brain.
 pub(super) enum Brain {

@@ -4,8 +4,8 @@ use proto::RoomId;
 use voltron_core::{OsIds, SystemClock, TcpNet};
 
 use super::issue;
-use crate::client::{ClientEvent, Core, CoreOptions, Reconnect, Repeat, Session, Target, say};
-use crate::token::Issuer;
+use arq::client::{ClientEvent, Core, CoreOptions, Reconnect, Repeat, Session, Target, say};
+use arq::token::Issuer;
 
 /// A tenant of its own, so that nobody ever sees the probe's room.
 const TENANT: &str = "arqon-dev-probe";
