@@ -4,9 +4,11 @@
 //! - [`ops`]: what a history is made of; [`world`] resolves it against the model's state into a script of steps.
 //! - [`wire`], [`machines`], [`codecs`]: the model behind the messages of `lockstep.proto`.
 //! - [`link`]: the driven process; [`run`]: histories in batches, and the smallest one that shows a difference.
+//! - [`cores`]: the same process behind the Brains of a simulated world.
 //! - [`coverage`]: the table of what a run must reach; [`planted`]: differences that it must find.
 
 pub mod codecs;
+pub mod cores;
 pub mod coverage;
 pub mod link;
 pub mod machines;

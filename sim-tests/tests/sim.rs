@@ -108,3 +108,35 @@ fn a_command_applied_twice_is_found() {
 fn delivery_past_a_gap_is_found() {
     found("gap-ignored", "0..4", &["A5"]);
 }
+
+/// The strongest form of "the Elixir Brain does what the model does": whole worlds in which its cores decide everything
+/// have the same trace, byte for byte.
+#[test]
+fn a_world_with_the_elixir_cores_has_the_trace_of_the_model() {
+    let run = |more: &[&str]| {
+        let output = sim(&[&["run", "smoke", "split", "--seeds", "0..3", "--json"], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+        let mut all = verdicts(&output);
+        all.sort_by_key(|verdict| (verdict.scenario.clone(), verdict.seed));
+        all
+    };
+    let (model, elixir) = (run(&[]), run(&["--brain", "elixir"]));
+    assert_eq!((model.len(), elixir.len()), (6, 6));
+    for (model, elixir) in model.iter().zip(&elixir) {
+        assert_eq!((&model.hash, model.records), (&elixir.hash, elixir.records), "{}", elixir.replay);
+        assert!(elixir.replay.ends_with(" --brain elixir") && !model.checks.contains_key("X3"), "{}", elixir.replay);
+        assert!(elixir.checks.get("X3").is_some_and(|compared| *compared > 1000), "{:?}", elixir.checks);
+    }
+}
+
+/// The planted bug is in the model alone, and the world obeys the Elixir cores: only the comparison can see it.
+#[test]
+fn a_model_that_differs_from_the_elixir_cores_fails_the_run() {
+    let args = ["replay", "smoke", "--seed", "1", "--brain", "elixir", "--mutant", "duplicate-applied"];
+    let output = sim(&args);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}{}", stderr(&output));
+    for part in ["oracle X3", "- model, + driven", &format!("cargo sim {}", args.join(" "))] {
+        assert!(text.contains(part), "{part:?} is missing in {text}");
+    }
+}

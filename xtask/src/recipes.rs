@@ -51,7 +51,9 @@ fn tests(stages: &mut Stages) -> Done {
     stages.stage("sim meta", || sim(&["meta"]))?;
     // With what holds the two Brains to each other: lockstep, and the tests on real processes (sim-tests/tests).
     stages.stage("tests", || run(cargo_with(["test"]).args(FEATURES)))?;
-    stages.stage("seeds", || seeds(SEEDS))
+    stages.stage("seeds", || seeds(SEEDS))?;
+    // Lockstep once more, in whole worlds: the Elixir cores decide, and each of their steps is compared.
+    stages.stage("seeds, Elixir cores", || sim(&["run", "smoke", "split", "--seeds", "0..4", "--brain", "elixir"]))
 }
 
 /// The inner loop: no real processes, a few seeds.

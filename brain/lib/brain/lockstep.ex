@@ -1,12 +1,14 @@
 defmodule Brain.Lockstep do
   @moduledoc """
   The cores of this application behind a Unix socket, for a driver that holds them to the reference model step by step
-  (`proto/src/lockstep.proto`; `cargo sim lockstep`). Started by hand on compiled modules, without the application:
+  (`proto/src/lockstep.proto`; `cargo sim lockstep`), and for simulated Brains that decide by them (`cargo sim run --brain
+  elixir`). Started by hand on compiled modules, without the application:
 
       elixir -pa _build/dev/lib/brain/ebin -e 'Brain.Lockstep.main(System.argv())' PATH
 
-  It says `ready` once it listens, serves one connection, one frame after the other, and ends with it. A core that raises
-  is told in its step's answer; the next step finds it as it was before. `Brain.Lockstep.Machines` is what it serves.
+  It says `ready` once it listens. Each connection has cores of its own and is served one frame after the other; the node
+  ends with the first of them, its owner's. A core that raises is told in its step's answer; the next step finds it as it
+  was before. `Brain.Lockstep.Machines` is what it serves.
   """
 
   alias Brain.Codec
@@ -15,6 +17,8 @@ defmodule Brain.Lockstep do
 
   # Who started this connects at once.
   @connect_ms 60_000
+  # 8 MB to begin with: a batch is a megabyte and more, and what becomes garbage with it was a third of all work to collect.
+  @heap_words 1_000_000
 
   @doc "Serves at the socket that the one argument names, then ends the node."
   @spec main([binary()]) :: no_return()
@@ -29,11 +33,40 @@ defmodule Brain.Lockstep do
   @spec listen(binary()) :: {:ok, :gen_tcp.socket()} | {:error, term()}
   def listen(path), do: :gen_tcp.listen(0, [:binary, packet: 4, active: false, ifaddr: {:local, path}])
 
-  @doc "Serves the first connection until it closes."
+  @doc "Serves the first connection until it closes, and every other one beside it."
   @spec serve(:gen_tcp.socket()) :: :ok
   def serve(listener) do
     {:ok, socket} = :gen_tcp.accept(listener, @connect_ms)
-    serve(socket, Machines.new())
+    machines = Machines.new()
+    first = server(machines)
+    monitor = Process.monitor(first)
+    give(first, socket)
+    others = spawn_link(fn -> accept(listener, machines) end)
+
+    receive do
+      {:DOWN, ^monitor, :process, _pid, :normal} -> :ok
+      {:DOWN, ^monitor, :process, _pid, reason} -> exit(reason)
+    end
+
+    Process.unlink(others)
+    Process.exit(others, :kill)
+    :ok
+  end
+
+  defp accept(listener, machines) do
+    {:ok, socket} = :gen_tcp.accept(listener)
+    # What one driver sends is nothing to the others: no link.
+    give(server(machines), socket)
+    accept(listener, machines)
+  end
+
+  defp server(machines) do
+    :erlang.spawn_opt(fn -> receive(do: ({:serve, socket} -> serve(socket, machines))) end, min_heap_size: @heap_words)
+  end
+
+  defp give(server, socket) do
+    :ok = :gen_tcp.controlling_process(socket, server)
+    send(server, {:serve, socket})
   end
 
   defp serve(socket, machines) do

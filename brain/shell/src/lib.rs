@@ -1,5 +1,5 @@
 //! The thin shell around the reference model: turns a Spine's messages into [`brain_model::Input`]s and the model's
-//! effects into Spine calls, and nothing else. It runs on any [`Spine`]: embedded in `arq dev`, in the simulator, and as
+//! effects into Spine calls, and nothing else. What decides is behind a seam ([`cores`]). It runs on any [`Spine`]: embedded in `arq dev`, in the simulator, and as
 //! a process of its own.
 //!
 //! 1. A node holds two NATS users: the *writer* (log, snapshots, generation) never replies, the *speaker* (answers, live
@@ -10,13 +10,16 @@
 //! 5. A Spine that is away, at the start or later, is waited for; nothing is answered meanwhile.
 
 mod calls;
+pub mod cores;
 mod metrics;
 mod node;
 mod room;
 mod tails;
 
 use std::future::Future;
+use std::sync::Arc;
 
+use cores::{Cores, Model};
 use proto::NodeId;
 use spine::{EnsureError, Spine};
 use voltron_core::config::Config;
@@ -61,7 +64,7 @@ pub async fn run<S: Spine, C: WallClock, I: Ids>(
     parts: BrainParts<S, C, I>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ShellError> {
-    node::run(parts, shutdown, || {}).await
+    run_until(parts, shutdown, || {}).await
 }
 
 /// As [`run`]; calls `ready` once, at the moment from which the node takes rooms.
@@ -73,5 +76,17 @@ pub async fn run_until<S: Spine, C: WallClock, I: Ids>(
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> Result<(), ShellError> {
-    node::run(parts, shutdown, ready).await
+    node::run(Arc::new(Model), parts, shutdown, ready).await
+}
+
+/// As [`run`], on other cores than the model's.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on<S: Spine, C: WallClock, I: Ids>(
+    cores: Arc<dyn Cores>,
+    parts: BrainParts<S, C, I>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ShellError> {
+    node::run(cores, parts, shutdown, || {}).await
 }

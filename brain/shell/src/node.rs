@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brain_model::placement::{KIND_BRAIN, Peers};
+use brain_model::placement::KIND_BRAIN;
 use brain_model::{Rules, Why};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use voltron_core::{Ids, WallClock};
 
+use crate::cores::{Cores, PeersCore};
 use crate::metrics::Counts;
 use crate::room::{self, ASKS, Ask, Context, Exit};
 use crate::tails::Tails;
@@ -48,6 +49,7 @@ const ROUNDS: u64 = 2;
 
 /// Runs a node: see [`crate::run`].
 pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
+    cores: Arc<dyn Cores>,
     parts: BrainParts<S, C, I>,
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(),
@@ -75,6 +77,7 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
         replicas,
         counts: Counts::new(&parts.metrics),
         tails: Tails::default(),
+        cores,
     });
     let down_after_ms = brain.down_after_ms;
 
@@ -113,7 +116,7 @@ struct Placed(Option<(RoomKey, Subject, bool)>);
 
 struct Node<S: Spine, C, I> {
     context: Arc<Context<S, C, I>>,
-    peers: Peers,
+    peers: Box<dyn PeersCore>,
     heartbeat: Duration,
     beats: S::Sub,
     direct: S::Sub,
@@ -138,8 +141,8 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
         direct: S::Sub,
     ) -> Self {
         Self {
+            peers: context.cores.peers(down_after_ms),
             context,
-            peers: Peers::new(down_after_ms),
             heartbeat,
             beats,
             direct,

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brain_model::{Effect, Identity, Input, Note, Now, Room, Rules, Why};
+use brain_model::{Effect, Identity, Input, Note, Now, Rules, Why};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -16,6 +16,7 @@ use voltron_core::trace::{self, Hash16, Record};
 use voltron_core::{Ids, WallClock};
 
 use crate::calls::{self, Done, Subjects};
+use crate::cores::{Cores, RoomCore};
 use crate::metrics::Counts;
 use crate::tails::Tails;
 
@@ -34,6 +35,7 @@ pub(crate) struct Context<S, C, I> {
     pub(crate) replicas: usize,
     pub(crate) counts: Counts,
     pub(crate) tails: Tails,
+    pub(crate) cores: Arc<dyn Cores>,
 }
 
 impl<S: Spine, C: WallClock, I: Ids> Context<S, C, I> {
@@ -81,7 +83,7 @@ pub(crate) async fn serve<S: Spine, C: WallClock, I: Ids>(
 ) {
     let me = Identity { node: context.node.clone(), incarnation: context.incarnation, session };
     let mut task = Task {
-        core: Room::new(room.clone(), me, context.rules),
+        core: context.cores.room(&room, &me, &context.rules),
         subjects: Subjects::new(&room, context.logs, context.replicas),
         name: room.to_string(),
         calls: FuturesUnordered::new(),
@@ -106,7 +108,7 @@ struct Task<S: Spine, C, I> {
     context: Arc<Context<S, C, I>>,
     room: RoomKey,
     name: String,
-    core: Room,
+    core: Box<dyn RoomCore>,
     subjects: Subjects,
     calls: FuturesUnordered<BoxFuture<'static, Done<S::Sub>>>,
     sub: Option<S::Sub>,

@@ -11,6 +11,8 @@ defmodule Brain.LockstepTest do
     Forward,
     Heard,
     Identity,
+    Lives,
+    Living,
     OpenRoom,
     Rank,
     ReadDone,
@@ -68,17 +70,21 @@ defmodule Brain.LockstepTest do
   test "peers are heard and ranked" do
     beat = Codec.encode(%Brain.Proto.Internal.Heartbeat{node: "brain-2", kind: 2, incarnation: 9})
 
-    [_, heard, garbage, ranked] =
+    two = [%Living{node: "brain-1", incarnation: 3}, %Living{node: "brain-2", incarnation: 9}]
+
+    [_, heard, garbage, lives, ranked] =
       played([
         step(nil, machine: :placement, reset: %Reset{down_after_ms: 100}),
         step({:heard, %Heard{beat: beat}}, machine: :placement),
         step({:heard, %Heard{beat: <<255>>}}, machine: :placement),
-        step({:rank, %Rank{tenant: "acme", room: "lobby"}}, machine: :placement)
+        step({:lives, %Lives{}}, machine: :placement),
+        step({:rank, %Rank{tenant: "acme", room: "lobby", last_writer: 9, living: two}}, machine: :placement)
       ])
 
     assert [%{effect: {:heard, %{brain: true}}}] = heard.effects
     assert [%{effect: {:heard, %{brain: false}}}] = garbage.effects
-    assert [%{effect: {:ranking, %{living: [%{node: "brain-2", incarnation: 9}]}}}] = ranked.effects
+    assert [%{effect: {:ranking, %{living: [%{node: "brain-2", incarnation: 9}]}}}] = lives.effects
+    assert [%{effect: {:ranking, %{living: [%{node: "brain-2"}, %{node: "brain-1"}]}}}] = ranked.effects
   end
 
   test "bytes go through the codec, the canonical rule and the gate" do
@@ -100,17 +106,32 @@ defmodule Brain.LockstepTest do
     assert [%{effect: {:forwarded, %{ok: false, code: 1004}}}] = gate.effects
   end
 
-  test "a socket is served until it closes" do
+  defp connected(path) do
+    {:ok, socket} = :gen_tcp.connect({:local, path}, 0, [:binary, packet: 4, active: false])
+    socket
+  end
+
+  defp asked(socket, step) do
+    :ok = :gen_tcp.send(socket, Codec.encode(%Batch{steps: [step]}))
+    {:ok, answer} = :gen_tcp.recv(socket, 0)
+    {:ok, %BatchReply{replies: [reply]}} = Codec.decode(BatchReply, answer)
+    reply
+  end
+
+  test "every connection is served, with cores of its own, until the first closes" do
     path = Path.join(System.tmp_dir!(), "arqon-lockstep-#{System.unique_integer([:positive])}")
     on_exit(fn -> File.rm(path) end)
     parent = self()
     {:ok, listener} = Lockstep.listen(path)
     spawn_link(fn -> send(parent, {:served, Lockstep.serve(listener)}) end)
-    {:ok, socket} = :gen_tcp.connect({:local, path}, 0, [:binary, packet: 4, active: false])
-    :ok = :gen_tcp.send(socket, Codec.encode(%Batch{steps: [step(nil, reset: reset())]}))
-    {:ok, answer} = :gen_tcp.recv(socket, 0)
-    assert {:ok, %BatchReply{replies: [%{error: ""}]}} = Codec.decode(BatchReply, answer)
-    :gen_tcp.close(socket)
+    [first, second, third] = for _ <- 1..3, do: connected(path)
+    assert asked(first, step(nil, reset: reset())).error == ""
+    assert asked(second, step({:wake, %Wake{}})).error =~ "no such core"
+    :gen_tcp.close(second)
+    assert asked(third, step(nil, reset: reset())).error == ""
+    assert asked(first, step({:wake, %Wake{}})).error == ""
+    refute_received {:served, _}
+    :gen_tcp.close(first)
     assert_receive {:served, :ok}, 5000
   end
 end

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use brain_shell::cores::{Cores, Model};
 use proto::{NodeId, RoomId, RoomKey, TenantId};
 use spine::{Spine as _, SpineOptions, UserSpec};
 use spine_sim::{Broker, BrokerOptions, SimSpine};
@@ -27,6 +28,7 @@ use super::nemesis::{Nemesis, Stage as _};
 use super::stage::Turmoil;
 use super::{Cables, SimClock, SimIds, TurmoilNet};
 use crate::client::{self, Deed, Script};
+use crate::lockstep::cores::{Driver, Failure};
 use crate::logbook::{self, LogbookError};
 use crate::oracles::{self, LOG_HOST};
 use crate::plan::{FARMS, Plan};
@@ -47,12 +49,14 @@ const READ_LIMIT: Duration = Duration::from_secs(60);
 const TCP_CAPACITY: usize = 4096;
 
 /// What is the caller's choice.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Options<'a> {
     /// Where the trace is written as it grows.
     pub trace: Option<&'a Path>,
     /// Which log lines go to standard error, e.g. `info,shield=debug`; none: none.
     pub log: Option<&'a str>,
+    /// Whose cores decide in the model's place.
+    pub cores: Option<&'a Driver>,
     /// Told the virtual time, in microseconds, after every tick.
     pub on_tick: fn(u64),
 }
@@ -82,6 +86,27 @@ enum Stopped {
     Unreadable,
     #[error(transparent)]
     TooLong(#[from] TraceTooLong),
+    #[error("{0}")]
+    Differs(String),
+    #[error("the Brains' cores: {0}")]
+    Cores(String),
+}
+
+impl Stopped {
+    /// Whose verdict it is.
+    const fn oracle(&self) -> &'static str {
+        if matches!(self, Self::Differs(_)) { "X3" } else { "run" }
+    }
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Differs(text) => Self::Differs(text),
+            Failure::Broken(text) => Self::Cores(text),
+            Failure::Silent(text) => Self::Cores(format!("their process does not answer: {text}")),
+        }
+    }
 }
 
 /// Runs a plan.
@@ -101,11 +126,14 @@ pub fn run(plan: &Plan, options: &Options<'_>) -> Result<Verdict, RunError> {
         tracing_subscriber::registry().with(trace.layer().with_filter(records)).with(shown.with_filter(lines));
     let mut verdict = Verdict { seed: plan.seed, ..Verdict::default() };
     tracing::subscriber::with_default(subscriber, || {
-        let world = World { plan, config: &config, cables: Cables::default(), trace: &trace };
+        let world = World { plan, config: &config, cables: Cables::default(), trace: &trace, cores: options.cores };
         if let Err(stopped) = world.play(options.on_tick, &mut verdict) {
-            verdict.oracle = Some("run".to_owned());
+            verdict.oracle = Some(stopped.oracle().to_owned());
             verdict.what = Some(stopped.to_string());
             verdict.ok = false;
+        }
+        if let Some(compared) = options.cores.map(Driver::compared).filter(|compared| *compared > 0) {
+            verdict.checks.insert("X3".to_owned(), compared);
         }
     });
     trace.flush()?;
@@ -130,6 +158,7 @@ struct World<'a> {
     config: &'a Config,
     cables: Cables,
     trace: &'a Trace,
+    cores: Option<&'a Driver>,
 }
 
 impl World<'_> {
@@ -173,6 +202,9 @@ impl World<'_> {
         let now = micros(sim.elapsed());
         on_tick(now);
         self.trace.advance(now);
+        if let Some(failure) = self.cores.and_then(Driver::failed) {
+            return Err(failure.into());
+        }
         sim.step().map_err(|error| Stopped::Host(error.to_string()))
     }
 
@@ -224,8 +256,13 @@ impl World<'_> {
         let name = format!("brain-{n}");
         let node = node(&name);
         let (net, ids, config) = (TurmoilNet::new(&name, &self.cables), self.ids(&name), self.config.clone());
+        let cores: Arc<dyn Cores> = match self.cores {
+            Some(driver) => driver.node(n.into()),
+            None => Arc::new(Model),
+        };
         sim.host(name, move || {
             let (node, net, ids, config) = (node.clone(), net.clone(), ids.clone(), config.clone());
+            let cores = Arc::clone(&cores);
             async move {
                 let connect = |user: UserSpec, inbox: String| {
                     SimSpine::connect(net.clone(), options(&config, &user, inbox), ids.clone())
@@ -239,7 +276,7 @@ impl World<'_> {
                     config: config.clone(),
                     metrics: Metrics::new(),
                 };
-                brain_shell::run(parts, std::future::pending()).await?;
+                brain_shell::run_on(cores, parts, std::future::pending()).await?;
                 Ok(())
             }
         });

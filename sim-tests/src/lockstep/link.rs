@@ -1,5 +1,5 @@
 //! The process that is driven: started, spoken to over a Unix socket, and ended with this value. One for as many
-//! histories as there are.
+//! histories, and as many simulated worlds, as there are.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -12,6 +12,8 @@ use tempfile::TempDir;
 
 /// No batch takes longer on a machine that lives.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+/// Its name in the link's folder.
+const SOCKET: &str = "socket";
 /// The longest answer taken, in bytes.
 const FRAME_BYTES_MAX: usize = 256 << 20;
 
@@ -51,11 +53,16 @@ pub enum LinkError {
     Io(#[from] io::Error),
 }
 
-/// The driven process.
+/// The driven process, and the connection that it ends with.
 pub struct Link {
     child: Child,
-    stream: UnixStream,
+    line: Line,
     folder: TempDir,
+}
+
+/// One connection to a driven process, with cores of its own at the other end.
+pub struct Line {
+    stream: UnixStream,
     frame: Vec<u8>,
 }
 
@@ -66,7 +73,7 @@ impl Link {
     /// If it is not installed, does not compile or does not start.
     pub fn start(driven: &Driven) -> Result<Self, LinkError> {
         let folder = tempfile::Builder::new().prefix("arqon-lockstep-").tempdir()?;
-        let socket = folder.path().join("socket");
+        let socket = folder.path().join(SOCKET);
         let words = folder.path().join("stderr");
         let mut command = match driven {
             Driven::Elixir { root, patches } => elixir(root, patches, &socket)?,
@@ -80,9 +87,17 @@ impl Link {
             let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
             return Err(LinkError::Ended(status, last_words(folder.path())));
         }
-        let stream = UnixStream::connect(&socket)?;
-        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-        Ok(Self { child, stream, folder, frame: Vec::new() })
+        Ok(Self { child, line: Line::connect(&socket)?, folder })
+    }
+
+    /// Where others connect.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join(SOCKET)
+    }
+
+    /// How much processor time it has taken so far; `None`: this system does not say.
+    pub fn processor_time(&self) -> Option<Duration> {
+        processor_time(&self.child.id().to_string())
     }
 
     /// Sends one frame.
@@ -90,9 +105,7 @@ impl Link {
     /// # Errors
     /// If the process has ended.
     pub fn send(&mut self, body: &[u8]) -> Result<(), LinkError> {
-        let length = u32::try_from(body.len()).map_err(|_| io::Error::other("a frame of more than 4 GiB"))?;
-        let sent = self.stream.write_all(&length.to_be_bytes()).and_then(|()| self.stream.write_all(body));
-        sent.map_err(|error| self.ended(&error))
+        self.line.send(body).map_err(|error| ended(&self.folder, &error))
     }
 
     /// The next frame.
@@ -100,22 +113,52 @@ impl Link {
     /// # Errors
     /// If the process has ended, or says nothing for two minutes.
     pub fn receive(&mut self) -> Result<&[u8], LinkError> {
-        let mut length = [0; 4];
-        self.stream.read_exact(&mut length).map_err(|error| self.ended(&error))?;
-        let length = u32::from_be_bytes(length) as usize;
-        if length > FRAME_BYTES_MAX {
-            return Err(io::Error::other(format!("a frame of {length} bytes")).into());
-        }
-        self.frame.resize(length, 0);
-        let read = self.stream.read_exact(&mut self.frame);
-        match read {
-            Ok(()) => Ok(&self.frame),
-            Err(error) => Err(self.ended(&error)),
-        }
+        let folder = &self.folder;
+        self.line.receive().map_err(|error| ended(folder, &error))
+    }
+}
+
+/// The processor time of a process of this user: a number, or `self`.
+pub fn processor_time(process: &str) -> Option<Duration> {
+    const TICKS_PER_S: u64 = 100;
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // Behind the name, which may hold anything: state first, user and system time as 12th and 13th.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(Duration::from_millis((ticks()? + ticks()?) * 1000 / TICKS_PER_S))
+}
+
+fn ended(folder: &TempDir, error: &io::Error) -> LinkError {
+    LinkError::Ended(error.to_string(), last_words(folder.path()))
+}
+
+impl Line {
+    /// Connects to the process that listens there. Waiting for its answers is the kernel's, so it works where this
+    /// process' clocks stand still, too.
+    pub fn connect(socket: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        Ok(Self { stream, frame: Vec::new() })
     }
 
-    fn ended(&self, error: &io::Error) -> LinkError {
-        LinkError::Ended(error.to_string(), last_words(self.folder.path()))
+    /// Sends one frame.
+    pub fn send(&mut self, body: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(body.len()).map_err(|_| io::Error::other("a frame of more than 4 GiB"))?;
+        self.stream.write_all(&length.to_be_bytes())?;
+        self.stream.write_all(body)
+    }
+
+    /// The next frame.
+    pub fn receive(&mut self) -> io::Result<&[u8]> {
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length)?;
+        let length = u32::from_be_bytes(length) as usize;
+        if length > FRAME_BYTES_MAX {
+            return Err(io::Error::other(format!("a frame of {length} bytes")));
+        }
+        self.frame.resize(length, 0);
+        self.stream.read_exact(&mut self.frame)?;
+        Ok(&self.frame)
     }
 }
 

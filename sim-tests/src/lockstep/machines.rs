@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use brain_model::placement::{Peers, ranked};
+use brain_model::placement::{Living, Peers, ranked};
 use brain_model::{Identity, Now, Room, Rules};
 use prost::Message as _;
 use proto::internal::Heartbeat;
@@ -58,7 +58,8 @@ impl Machines {
         let said = match step.input {
             None => None,
             Some(Given::Heard(heard)) => Some(Said::Heard(beat(peers, &heard.beat, step.mono_ms))),
-            Some(Given::Rank(rank)) => Some(Said::Ranking(order(peers, &rank, step.mono_ms)?)),
+            Some(Given::Lives(_)) => Some(Said::Ranking(ranking(peers.living(step.mono_ms)))),
+            Some(Given::Rank(rank)) => Some(Said::Ranking(order(rank)?)),
             Some(_) => return Err("not an input of placement"),
         };
         Ok(ls::StepReply { effects: said.map(wire::effect).into_iter().collect(), ..ls::StepReply::default() })
@@ -83,14 +84,14 @@ fn beat(peers: &mut Peers, bytes: &[u8], mono_ms: u64) -> ls::HeardBeat {
     ls::HeardBeat { brain: beat.is_ok_and(|beat| peers.heard(&beat, mono_ms)) }
 }
 
-fn order(peers: &Peers, rank: &ls::Rank, mono_ms: u64) -> Result<ls::Ranking, &'static str> {
+fn order(rank: ls::Rank) -> Result<ls::Ranking, &'static str> {
     let (Ok(tenant), Ok(room)) = (rank.tenant.parse(), rank.room.parse()) else { return Err("not a room") };
-    let order = ranked(&RoomKey::new(tenant, room), rank.last_writer, peers.living(mono_ms));
-    let living = |one: brain_model::placement::Living| ls::Living {
-        node: one.node.as_str().into(),
-        incarnation: one.incarnation,
-    };
-    Ok(ls::Ranking { living: order.into_iter().map(living).collect() })
+    let living = wire::living(rank.living).ok_or("not a node")?;
+    Ok(ranking(ranked(&RoomKey::new(tenant, room), rank.last_writer, living)))
+}
+
+fn ranking(living: Vec<Living>) -> ls::Ranking {
+    ls::Ranking { living: living.iter().map(wire::alive).collect() }
 }
 
 fn codec(input: Option<Given>) -> ls::StepReply {

@@ -35,6 +35,19 @@ pub(super) fn difference(seed: u64, history: &History, script: &Script, step: us
         let _ = writeln!(text, "  {:>3}. {}", n + 1, brief(given));
     }
     let Some(model) = script.replies.get(step) else { return text };
+    answers(&mut text, model, driven);
+    replay(&mut text, seed);
+    text
+}
+
+/// Two answers to one step of a simulated Brain.
+pub(super) fn of_step(step: &ls::Step, model: &ls::StepReply, driven: &ls::StepReply) -> String {
+    let mut text = format!("the driven core and the model differ\n  {}\n", brief(step));
+    answers(&mut text, model, driven);
+    text
+}
+
+fn answers(text: &mut String, model: &ls::StepReply, driven: &ls::StepReply) {
     if !driven.error.is_empty() {
         let _ = writeln!(text, "the driven core raised:\n{}", driven.error);
     }
@@ -46,11 +59,9 @@ pub(super) fn difference(seed: u64, history: &History, script: &Script, step: us
         ..reply.clone()
     };
     let effects = |reply: &ls::StepReply| reply.effects.iter().map(effect).collect::<String>();
-    part(&mut text, "effects", &effects(model), &effects(driven));
-    part(&mut text, "flags", &format!("{:#?}\n", plain(model)), &format!("{:#?}\n", plain(driven)));
-    part(&mut text, "state", &state(&model.state), &state(&driven.state));
-    replay(&mut text, seed);
-    text
+    part(text, "effects", &effects(model), &effects(driven));
+    part(text, "flags", &format!("{:#?}\n", plain(model)), &format!("{:#?}\n", plain(driven)));
+    part(text, "state", &state(&model.state), &state(&driven.state));
 }
 
 fn told(text: &mut String, history: &History) {

@@ -1,9 +1,12 @@
 //! The model's plain data as messages of `lockstep.proto`, and inputs back again.
 
+pub mod back;
+
+use brain_model::placement::Living;
 use brain_model::{Effect, Found, Identity, Input, Note, Now, Outcome, Room, Rules, StoredMessage, Token, Why};
 use proto::internal::RoomSnapshot;
 use proto::lockstep::{self as ls, effect::Effect as Said, note::Note as Told, step::Input as Given};
-use proto::{RoomKey, Subject};
+use proto::{NodeId, RoomKey, Subject};
 use sha2::{Digest as _, Sha256};
 
 /// Which machine a step is for.
@@ -127,7 +130,7 @@ pub fn taken(given: Given) -> Option<Input> {
         Given::Reconnected(_) => Input::Reconnected,
         Given::Wake(_) => Input::Wake,
         Given::Stop(_) => Input::Stop,
-        Given::Heard(_) | Given::Rank(_) | Given::Code(_) | Given::Forward(_) => return None,
+        Given::Heard(_) | Given::Lives(_) | Given::Rank(_) | Given::Code(_) | Given::Forward(_) => return None,
     })
 }
 
@@ -196,6 +199,17 @@ fn told(note: Note) -> Told {
         Note::Void { pos } => Told::Void(ls::Void { pos }),
         Note::Refused(code) => Told::Refused(ls::Refused { code: code.as_u16().into() }),
     }
+}
+
+/// A node that lives.
+pub fn alive(living: &Living) -> ls::Living {
+    ls::Living { node: living.node.as_str().into(), incarnation: living.incarnation }
+}
+
+/// Nodes that live, as they came; `None` if one of them has a name that no node can have.
+pub fn living(all: Vec<ls::Living>) -> Option<Vec<Living>> {
+    let one = |one: ls::Living| Some(Living { node: NodeId::parse(&one.node).ok()?, incarnation: one.incarnation });
+    all.into_iter().map(one).collect()
 }
 
 /// One effect as a message.

@@ -125,8 +125,12 @@ defmodule Brain.Lockstep.Machines do
         {brain?, peers} = heard(peers, beat, step.mono_ms)
         {effects([{:heard, %HeardBeat{brain: brain?}}]), put_peers(machines, place, peers)}
 
-      {%{^place => peers}, {:rank, rank}} ->
-        {effects([{:ranking, ranking(peers, rank, step.mono_ms)}]), machines}
+      {%{^place => peers}, {:lives, _}} ->
+        {effects([{:ranking, ranking(Peers.living(peers, step.mono_ms))}]), machines}
+
+      {%{^place => _}, {:rank, rank}} ->
+        living = for %{node: node, incarnation: n} <- rank.living, do: %{node: node, incarnation: n}
+        {effects([{:ranking, ranking(Peers.ranked({rank.tenant, rank.room}, rank.last_writer, living))}]), machines}
 
       _ ->
         {%StepReply{error: "no such peers, or not an input of placement"}, machines}
@@ -145,9 +149,8 @@ defmodule Brain.Lockstep.Machines do
     end
   end
 
-  defp ranking(peers, rank, mono_ms) do
-    order = Peers.ranked({rank.tenant, rank.room}, rank.last_writer, Peers.living(peers, mono_ms))
-    %Ranking{living: for(%{node: node, incarnation: n} <- order, do: %Living{node: node, incarnation: n})}
+  defp ranking(nodes) do
+    %Ranking{living: for(%{node: node, incarnation: n} <- nodes, do: %Living{node: node, incarnation: n})}
   end
 
   defp effects(effects), do: %StepReply{effects: for(effect <- effects, do: %Effect{effect: effect})}

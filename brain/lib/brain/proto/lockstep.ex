@@ -104,6 +104,7 @@ defmodule Brain.Proto.Lockstep.Step do
           | {:stop, Brain.Proto.Lockstep.Stop.t()}
           | {:heard, Brain.Proto.Lockstep.Heard.t()}
           | {:rank, Brain.Proto.Lockstep.Rank.t()}
+          | {:lives, Brain.Proto.Lockstep.Lives.t()}
           | {:code, Brain.Proto.Lockstep.Code.t()}
           | {:forward, Brain.Proto.Lockstep.Forward.t()}
 
@@ -140,6 +141,7 @@ defmodule Brain.Proto.Lockstep.Step do
     {19, :stop, {:message, Brain.Proto.Lockstep.Stop}, {:oneof, :input}},
     {30, :heard, {:message, Brain.Proto.Lockstep.Heard}, {:oneof, :input}},
     {31, :rank, {:message, Brain.Proto.Lockstep.Rank}, {:oneof, :input}},
+    {32, :lives, {:message, Brain.Proto.Lockstep.Lives}, {:oneof, :input}},
     {40, :code, {:message, Brain.Proto.Lockstep.Code}, {:oneof, :input}},
     {41, :forward, {:message, Brain.Proto.Lockstep.Forward}, {:oneof, :input}}
   ])
@@ -417,6 +419,17 @@ defmodule Brain.Proto.Lockstep.Heard do
   ])
 end
 
+defmodule Brain.Proto.Lockstep.Lives do
+  @moduledoc """
+  `arqon.lockstep.v1.Lives`
+  """
+  use Brain.Codec.Message
+
+  @type t :: %__MODULE__{}
+
+  message([])
+end
+
 defmodule Brain.Proto.Lockstep.Rank do
   @moduledoc """
   `arqon.lockstep.v1.Rank`
@@ -426,13 +439,15 @@ defmodule Brain.Proto.Lockstep.Rank do
   @type t :: %__MODULE__{
           tenant: binary(),
           room: binary(),
-          last_writer: nil | non_neg_integer()
+          last_writer: nil | non_neg_integer(),
+          living: [Brain.Proto.Lockstep.Living.t()]
         }
 
   message([
     {1, :tenant, :string, :single},
     {2, :room, :string, :single},
-    {3, :last_writer, :fixed64, :optional}
+    {3, :last_writer, :fixed64, :optional},
+    {4, :living, {:message, Brain.Proto.Lockstep.Living}, :repeated}
   ])
 end
 

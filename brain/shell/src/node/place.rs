@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use brain_model::placement::{Living, ranked};
+use brain_model::placement::Living;
 use bytes::Bytes;
 use prost::Message as _;
 use proto::internal::{LogEntry, Open, Opened};
@@ -42,7 +42,8 @@ pub(super) async fn place<S: Spine, C: WallClock, I: Ids>(
     };
     let forward = Open { tenant: room.tenant.as_str().into(), ..open.clone() };
     let body: Bytes = forward.encode_to_vec().into();
-    for one in ranked(&room, last.as_ref().and_then(brain_model::chain::writer), living) {
+    let last_writer = last.as_ref().and_then(brain_model::chain::writer);
+    for one in context.cores.ranked(&room, last_writer, living) {
         if one.node == context.node {
             return Placed(Some((room, reply, open.create)));
         }

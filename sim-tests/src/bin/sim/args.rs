@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::brain::Brain;
+
 /// The deterministic simulator: the whole system from one seed.
 #[derive(Debug, Parser)]
 #[command(name = "sim", disable_version_flag = true)]
@@ -63,6 +65,9 @@ pub(crate) struct RunArgs {
     /// How many processes at once; 0: one a core
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) jobs: usize,
+    /// Whose cores the simulated Brains decide by
+    #[arg(long, value_enum, default_value_t, value_name = "WHOSE")]
+    pub(crate) brain: Brain,
     /// Plant this bug; the runs are expected to fail
     #[arg(long, value_name = "NAME")]
     pub(crate) mutant: Option<String>,
@@ -90,6 +95,9 @@ pub(crate) struct ReplayArgs {
     /// Draw the run: one self-contained page
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+    /// Whose cores the simulated Brains decide by
+    #[arg(long, value_enum, default_value_t, value_name = "WHOSE")]
+    pub(crate) brain: Brain,
     /// Plant this bug
     #[arg(long, value_name = "NAME")]
     pub(crate) mutant: Option<String>,
@@ -119,6 +127,11 @@ pub(crate) struct OneArgs {
     pub(crate) one: One,
     #[arg(long)]
     pub(crate) trace: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) brain: Brain,
+    /// Where the cores listen
+    #[arg(long)]
+    pub(crate) cores: Option<PathBuf>,
     #[arg(long)]
     pub(crate) mutant: Option<String>,
     /// What the operating system's entropy is drawn from

@@ -4,8 +4,9 @@
 //!
 //! The binary defines `getrandom`, `getentropy`, `clock_gettime` and `syscall` itself; the linker prefers these over the C
 //! library's. Until [`begin`] is called each passes straight through. After it they answer from atomics, and virtual
-//! time stands still between two calls of [`advance`]: never call [`begin`] in a process that waits for real sockets,
-//! timers or children.
+//! time stands still between two calls of [`advance`]: never call [`begin`] in a process that waits for real timers or
+//! children, or for sockets by a runtime's clock. (A blocking read, whose limit is the kernel's, is none of these: so are
+//! the Elixir cores driven.)
 //!
 //! # Safety
 //! - Each function has exactly the C prototype that it replaces, on 64-bit Linux. `syscall` is variadic in C; on the

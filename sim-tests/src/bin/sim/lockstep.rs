@@ -139,7 +139,7 @@ pub(crate) fn twin(socket: &Path, mutant: Option<&str>) -> Result<bool, String> 
 }
 
 /// The repository: where this runs, else what it was built from.
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let here = PathBuf::from(".");
     let root =
         if here.join("brain/mix.exs").is_file() { here } else { Path::new(env!("CARGO_MANIFEST_DIR")).join("..") };

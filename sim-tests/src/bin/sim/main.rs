@@ -1,6 +1,7 @@
 //! `cargo sim`: exit status 0 all held, 1 an oracle failed (the replay command is printed), 2 bad use.
 
 mod args;
+mod brain;
 mod draw;
 mod files;
 mod interpose;
@@ -14,6 +15,7 @@ use clap::Parser as _;
 use sim_tests::{oracles, trace};
 
 use args::{Cli, Command, OneArgs, ReplayArgs};
+use brain::Deciding;
 use one::Pretence;
 use sweep::say;
 
@@ -55,7 +57,9 @@ fn wait_for_children(work: impl Future<Output = Result<bool, String>>) -> Result
 fn child(args: &OneArgs) -> Result<bool, String> {
     one::plant(args.mutant.as_deref())?;
     let pretence = Pretence { salt: args.salt, date_ms: args.date_ms };
-    let verdict = one::simulate(&args.one.scenario, args.one.seed, args.trace.as_deref(), None, pretence)?;
+    let cores = args.brain.driver(args.cores.as_deref())?;
+    let verdict =
+        one::simulate(&args.one.scenario, args.one.seed, args.trace.as_deref(), None, cores.as_ref(), pretence)?;
     say(&sweep::json(&verdict));
     Ok(verdict.ok)
 }
@@ -63,12 +67,14 @@ fn child(args: &OneArgs) -> Result<bool, String> {
 fn replay(args: &ReplayArgs) -> Result<bool, String> {
     one::plant(args.mutant.as_deref())?;
     let (scenario, seed) = (&args.one.scenario, args.one.seed);
+    let deciding = Deciding::start(args.brain)?;
+    let cores = args.brain.driver(deciding.socket().as_deref())?;
     let begun = tokio::time::Instant::now();
     let drawn = draw::Trace::kept(args.trace.as_deref(), args.html.is_some())?;
-    let verdict = one::simulate(scenario, seed, drawn.path(), args.log.as_deref(), Pretence::default());
-    let mut verdict = verdict?;
+    let (trace, log) = (drawn.path(), args.log.as_deref());
+    let mut verdict = one::simulate(scenario, seed, trace, log, cores.as_ref(), Pretence::default())?;
     verdict.wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    verdict.replay = sweep::replay(scenario, verdict.seed, args.mutant.as_deref());
+    verdict.replay = sweep::replay(scenario, verdict.seed, args.brain, args.mutant.as_deref());
     if let (Some(html), Some(path)) = (&args.html, drawn.path()) {
         draw::page(html, path, scenario, verdict.seed, &verdict.replay)?;
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use sim_tests::engine::world::{self, Options};
+use sim_tests::lockstep::cores::Driver;
 use sim_tests::verdict::Verdict;
 
 use crate::{files, interpose};
@@ -21,16 +22,17 @@ impl Default for Pretence {
     }
 }
 
-/// Runs one seed. `log` shows the product's log lines on standard error.
+/// Runs one seed. `log` shows the product's log lines on standard error; `cores` decide in the model's place.
 pub(crate) fn simulate(
     scenario: &str,
     seed: u64,
     trace: Option<&Path>,
     log: Option<&str>,
+    cores: Option<&Driver>,
     pretence: Pretence,
 ) -> Result<Verdict, String> {
     let plan = files::load(scenario)?.plan(scenario, seed).map_err(|error| format!("{scenario}: {error}"))?;
-    let options = Options { trace, log, on_tick: interpose::advance };
+    let options = Options { trace, log, cores, on_tick: interpose::advance };
     interpose::begin(pretence.salt, pretence.date_ms);
     let outcome = world::run(&plan, &options);
     interpose::end();

@@ -12,6 +12,7 @@ use sim_tests::verdict::Verdict;
 use tokio::time::Instant;
 
 use crate::args::{MetaArgs, RunArgs, Seeds};
+use crate::brain::{Brain, Deciding};
 use crate::files;
 use crate::one::Pretence;
 
@@ -33,10 +34,11 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
         scenarios.iter().flat_map(|name| (seeds.first..seeds.beyond).map(move |seed| (name.clone(), seed))).collect();
     let jobs = if args.jobs > 0 { args.jobs } else { std::thread::available_parallelism().map_or(1, usize::from) };
 
+    let deciding = Deciding::start(args.brain)?;
     let commit = files::commit();
     let bar = (!args.json && std::io::stderr().is_terminal()).then(|| progress(work.len() as u64));
     let mut runs = stream::iter(work)
-        .map(|(name, seed)| child(name, seed, args.mutant.clone(), None, Pretence::default(), &[]))
+        .map(|(name, seed)| child(name, seed, &deciding, args.mutant.clone(), None, Pretence::default(), &[]))
         .buffer_unordered(jobs);
     let mut failed = 0_u64;
     let mut marks: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
@@ -103,6 +105,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
 /// The same seed twice, with nothing in common but the seed; true if the traces are equal.
 pub(crate) async fn meta(args: &MetaArgs) -> Result<bool, String> {
     let mut equal = true;
+    let deciding = Deciding::start(Brain::Model)?;
     for name in files::chosen(&args.scenarios)? {
         let folder = std::env::temp_dir().join(format!("arqon-meta-{}-{}", std::process::id(), args.seed));
         std::fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
@@ -118,7 +121,8 @@ pub(crate) async fn meta(args: &MetaArgs) -> Result<bool, String> {
         let mut hashes = Vec::new();
         for (trace, pretence, env) in worlds {
             let verdict =
-                child(name.clone(), args.seed, args.mutant.clone(), Some(trace.as_path()), pretence, &env).await?;
+                child(name.clone(), args.seed, &deciding, args.mutant.clone(), Some(trace.as_path()), pretence, &env)
+                    .await?;
             if verdict.hash.is_empty() {
                 return Err(verdict.text(&files::commit()));
             }
@@ -164,6 +168,7 @@ fn difference(first: &Path, second: &Path) -> std::io::Result<String> {
 async fn child(
     scenario: String,
     seed: u64,
+    deciding: &Deciding,
     mutant: Option<String>,
     trace: Option<&Path>,
     pretence: Pretence,
@@ -173,6 +178,7 @@ async fn child(
     let mut command = tokio::process::Command::new(own);
     command.args(["one", &scenario, "--seed", &seed.to_string()]);
     command.args(["--salt", &pretence.salt.to_string(), "--date-ms", &pretence.date_ms.to_string()]);
+    command.args(deciding.arguments());
     if let Some(mutant) = &mutant {
         command.args(["--mutant", mutant]);
     }
@@ -189,7 +195,7 @@ async fn child(
         Ok(output) => output.map_err(|error| format!("cannot run one seed: {error}"))?,
         Err(_) => {
             let what = format!("no end after {SEED_LIMIT_S} s on the wall clock");
-            return Ok(finish(Verdict::broken(seed, &scenario, what), begun, mutant.as_deref()));
+            return Ok(finish(Verdict::broken(seed, &scenario, what), begun, deciding.brain, mutant.as_deref()));
         }
     };
     // 2: bad use, the same for every seed.
@@ -202,19 +208,19 @@ async fn child(
         let tail: Vec<&str> = stderr.lines().filter(|line| !line.trim().is_empty()).take(12).collect();
         Verdict::broken(seed, &scenario, format!("{}: {}", output.status, tail.join("\n       ")))
     });
-    Ok(finish(verdict, begun, mutant.as_deref()))
+    Ok(finish(verdict, begun, deciding.brain, mutant.as_deref()))
 }
 
-fn finish(mut verdict: Verdict, begun: Instant, mutant: Option<&str>) -> Verdict {
+fn finish(mut verdict: Verdict, begun: Instant, brain: Brain, mutant: Option<&str>) -> Verdict {
     verdict.wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    verdict.replay = replay(&verdict.scenario, verdict.seed, mutant);
+    verdict.replay = replay(&verdict.scenario, verdict.seed, brain, mutant);
     verdict
 }
 
 /// The command that runs one seed again.
-pub(crate) fn replay(scenario: &str, seed: u64, mutant: Option<&str>) -> String {
+pub(crate) fn replay(scenario: &str, seed: u64, brain: Brain, mutant: Option<&str>) -> String {
     let planted = mutant.map_or_else(String::new, |mutant| format!(" --mutant {mutant}"));
-    format!("cargo sim replay {scenario} --seed {seed}{planted}")
+    format!("cargo sim replay {scenario} --seed {seed}{}{planted}", brain.argument())
 }
 
 pub(crate) fn json(verdict: &Verdict) -> String {

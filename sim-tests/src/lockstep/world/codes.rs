@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use proto::internal::Heartbeat;
-use proto::lockstep::{self as ls, step::Input as Given};
+use proto::lockstep::{self as ls, effect::Effect as Said, step::Input as Given};
 
 use super::{World, room_key};
 use crate::lockstep::codecs;
@@ -66,11 +66,15 @@ impl World<'_> {
 
     pub(super) fn rank(&mut self, node: u8, room: u8, last: Option<u8>) {
         let node = usize::from(node) % self.nodes.len();
+        self.other(node, ls::Machine::Placement, Given::Lives(ls::Lives {}));
+        let said = self.script.replies.last().and_then(|reply| reply.effects.first()?.effect.clone());
+        let living = if let Some(Said::Ranking(lives)) = said { lives.living } else { Vec::new() };
         let key = room_key(room.into());
         let rank = ls::Rank {
             tenant: key.tenant.as_str().into(),
             room: if room > 2 { format!("room-{room}") } else { key.room.as_str().into() },
             last_writer: last.map(|from| u64::from(from) << 60),
+            living,
         };
         self.other(node, ls::Machine::Placement, Given::Rank(rank));
     }
