@@ -80,6 +80,8 @@ pub struct StackOptions<'a> {
     pub brains: u8,
     /// Keys of `[brain]` beside users, passwords and port.
     pub brain_keys: &'a str,
+    /// Each process writes its trace.
+    pub traced: bool,
     /// Whole sections of `arqon.toml`, other than server, http, nats, policy, auth, brain and log.
     pub sections: &'a str,
 }
@@ -87,7 +89,7 @@ pub struct StackOptions<'a> {
 impl StackOptions<'_> {
     /// One Brain of this kind; everything else as by default.
     pub const fn new(brain: BrainKind) -> Self {
-        Self { brain, brains: 1, brain_keys: "", sections: "" }
+        Self { brain, brains: 1, brain_keys: "", traced: false, sections: "" }
     }
 }
 
@@ -178,6 +180,12 @@ impl Stack {
         Ok(program)
     }
 
+    /// SIGTERM, and waits until the process has finished what it does and ended.
+    pub async fn stop(&mut self, part: Part) -> Result<(), StackError> {
+        let process = self.running.remove(&part).ok_or(StackError::NotRunning(part))?;
+        process.stop().await.map_err(failed("a process that is to end"))
+    }
+
     /// SIGSTOP: its connections stay open and it says nothing, as when a machine hangs. Returns when it stands still.
     pub async fn pause(&self, part: Part) -> Result<(), StackError> {
         let process = self.running.get(&part).ok_or(StackError::NotRunning(part))?;
@@ -249,6 +257,11 @@ impl Stack {
         ours.collect::<String>() + "--- nats-server\n" + &last(&self.nats.log(), 5)
     }
 
+    /// Where a process writes its trace: whole once it has been [stopped](Self::stop).
+    pub fn trace(&self, part: Part) -> PathBuf {
+        self.folder.path().join(format!("{part}.jsonl"))
+    }
+
     fn log(&self, part: Part) -> PathBuf {
         self.folder.path().join(format!("{part}.log"))
     }
@@ -278,9 +291,14 @@ impl Stack {
                     options.brain_keys
                 ),
             };
+            let traced = if options.traced {
+                format!("trace_file = {}", quoted(&format!("{part}.jsonl")))
+            } else {
+                String::new()
+            };
             let text = format!(
                 "[policy]\ndefault = \"none\"\n[auth]\nhs256_secret_file = {}\n[http]\nhost = \"127.0.0.1\"\nport = 0\n\
-                 [log]\nformat = \"json\"\n{}\n[nats]\nurls = [\"{url}\"]\n{own}",
+                 [log]\nformat = \"json\"\n{traced}\n{}\n[nats]\nurls = [\"{url}\"]\n{own}",
                 quoted("hs256"),
                 options.sections
             );

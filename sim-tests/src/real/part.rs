@@ -12,6 +12,9 @@ use tokio::time::{sleep, timeout};
 /// The longest that a process may take to stand still or to go on.
 const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
 
+/// The longest that a process may take to finish what it does.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
 /// Which telling of the Brain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrainKind {
@@ -65,6 +68,13 @@ impl Process {
     pub(super) async fn kill_9(mut self) {
         // Failing means that it is gone already.
         let _ = self.0.kill().await;
+    }
+
+    /// SIGTERM. Returns when it has ended.
+    pub(super) async fn stop(mut self) -> io::Result<()> {
+        kill_process(self.id()?, Signal::TERM)?;
+        timeout(STOP_LIMIT, self.0.wait()).await??;
+        Ok(())
     }
 
     /// SIGSTOP. Returns when all its threads stand still: the signal alone reaches them one after the other.

@@ -2,7 +2,7 @@
 //! the simulator's oracles judge the trace of the clients. Every acknowledged command is in the log exactly once, at its
 //! place (A1), every client got every event in order (A5), the same bytes as everybody and the log (A6).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proto::{RoomId, RoomKey, TenantId};
@@ -70,8 +70,9 @@ pub(crate) async fn start(options: StackOptions<'_>) -> Stack {
     Stack::start(&root, options).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Sends while `nemesis` does what it does, waits until all is answered, and judges.
-pub(crate) async fn under(load: Load, stack: &mut Stack, nemesis: impl AsyncFnOnce(&mut Stack)) {
+/// Sends while `nemesis` does what it does, waits until all is answered, and judges. The trace of the clients, with the log
+/// at its end, is in the file that it names.
+pub(crate) async fn under(load: Load, stack: &mut Stack, nemesis: impl AsyncFnOnce(&mut Stack)) -> PathBuf {
     let begun = Instant::now();
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.jsonl", load.name));
     let stopwatch = move || u64::try_from(begun.elapsed().as_micros()).ok();
@@ -123,4 +124,5 @@ pub(crate) async fn under(load: Load, stack: &mut Stack, nemesis: impl AsyncFnOn
         told()
     );
     assert!(counts.in_log >= counts.acked);
+    file
 }

@@ -1,7 +1,9 @@
 //! Real processes, killed and stopped under load: nats-server, the Brain and the Shield. Each of these tests runs on both
-//! tellings of the Brain, the Rust shell around the model and the Elixir release. And one message, followed through all.
+//! tellings of the Brain, the Rust shell around the model and the Elixir release; their whole traces are judged. And one message,
+//! followed through all.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod judged;
 mod load;
 mod owners;
 mod traced;
