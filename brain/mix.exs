@@ -12,8 +12,14 @@ defmodule Brain.MixProject do
       erlc_options: [:warnings_as_errors, :debug_info],
       start_permanent: Mix.env() == :prod,
       deps: [],
+      test_coverage: coverage(),
       releases: [brain: [include_executables_for: [:unix], applications: [runtime_tools: :permanent]]]
     ]
+  end
+
+  # What `mix test --cover` measures, and below which percentage of lines it fails: the rooms.
+  defp coverage do
+    [summary: [threshold: 80], ignore_modules: [~r/^(Elixir\.)?Brain\.(?!Room$|Room\.|RoomManager$)/]]
   end
 
   def application do
