@@ -1,5 +1,6 @@
 # Durable commands of one node on the pinned nats-server, over 100 rooms and in one, beside what the bare client echoes in
-# the same run: `MIX_ENV=test mix run bench/commands.exs [SECONDS] [only: echo | rooms | room | log]`.
+# the same run: `MIX_ENV=test mix run bench/commands.exs [SECONDS] [only: echo | rooms | room | log]`, or all of it by
+# `cargo xtask bench commands`. Prints a table in Markdown.
 #
 # Node, driver and client share one VM, so the processor time that is printed is all of theirs (take
 # `ERL_FLAGS="+sbwt none +sbwtdcpu none +sbwtdio none"`, or waiting counts, too); the broker is a process of its own. Each
@@ -24,6 +25,9 @@ defmodule Commands do
     {:ok, server} = NatsServer.start_link([])
     node = serve(server, nil)
     wanted = fn name -> only in [nil, name] end
+
+    IO.puts("#{machine()}, #{seconds} s a row\n")
+    IO.puts("| what | a second | us of this VM's processors each | events an entry |\n| --- | ---: | ---: | ---: |")
 
     if wanted.("echo"), do: report("echo, 100 pairs, window 16", measure(seconds, echoes(server, 100, 16)))
     if wanted.("rooms"), do: report("100 rooms, window 32", measure(seconds, rooms(server, 100, 32)), node)
@@ -236,11 +240,17 @@ defmodule Commands do
   defp report(what, {rate, cpu_us}, metrics \\ nil) do
     entries =
       if metrics,
-        do:
-          ", #{Float.round(Metrics.get(metrics, :events) / max(Metrics.get(metrics, :entries), 1), 1)} events an entry",
-        else: ""
+        do: Float.round(Metrics.get(metrics, :events) / max(Metrics.get(metrics, :entries), 1), 1),
+        else: "–"
 
-    IO.puts("#{what}: #{round(rate)}/s, #{Float.round(cpu_us, 1)} us of this VM's processors each#{entries}")
+    IO.puts("| #{what} | #{round(rate)} | #{Float.round(cpu_us, 1)} | #{entries} |")
+  end
+
+  defp machine do
+    info = File.read!("/proc/cpuinfo")
+    [_, model] = Regex.run(~r/^model name\s*: (.*)$/m, info) || [nil, "unknown processor"]
+    load = File.read!("/proc/loadavg") |> String.split() |> hd()
+    "#{System.schedulers_online()} × #{model}, load #{load} before"
   end
 end
 

@@ -228,7 +228,9 @@ fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    format!("{cores} × {}", model.map_or("unknown processor", |(_, model)| model.trim()))
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("?");
+    format!("{cores} × {}, load {load} before", model.map_or("unknown processor", |(_, model)| model.trim()))
 }
 
 fn commit() -> String {

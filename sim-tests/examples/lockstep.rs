@@ -4,10 +4,11 @@
 //! Prints a table in Markdown. Run it by `cargo xtask bench lockstep`, which builds everything in release.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use prost::Message as _;
 use proto::lockstep::Batch;
-use sim_tests::lockstep::link::{Driven, Link};
+use sim_tests::lockstep::link::{Driven, Link, processor_time};
 use sim_tests::lockstep::run::{Options, run};
 use tokio::time::Instant;
 
@@ -20,11 +21,14 @@ fn main() -> Result<(), Failure> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let elixir = Driven::Elixir { root, patches: Vec::new() };
     let twin = Driven::Twin { sim: sim()?, mutant: None };
-    println!("| driven | histories | steps | MiB both ways | steps/s | empty batches/s |");
-    println!("| --- | --- | --- | --- | --- | --- |");
+    println!(
+        "| driven | histories | steps | MiB both ways | steps/s | us of processor a step: here, there | empty batches/s |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
     for (name, driven) in [("Elixir", &elixir), ("a second model", &twin)] {
         let trips = empty(driven)?;
         let mut first = None;
+        let began = processor_time("self").unwrap_or_default();
         let options = Options { driven: driven.clone(), histories: HISTORIES, seed: 1 };
         // From the first batch's answer on: a start is no step.
         let ran = run(&options, |done| {
@@ -35,7 +39,11 @@ fn main() -> Result<(), Failure> {
         }
         let seconds = first.map_or(0.0, |(at, _)| at.elapsed().as_secs_f64());
         let (steps, mib) = (ran.steps, ran.bytes >> 20);
-        println!("| {name} | {} | {steps} | {mib} | {:.0} | {trips:.0} |", ran.histories, steps as f64 / seconds);
+        let here = processor_time("self").unwrap_or_default().saturating_sub(began);
+        let us = |time: Duration| time.as_secs_f64() * 1e6 / steps as f64;
+        let (here, there) = (us(here), us(ran.driven.unwrap_or_default()));
+        let rate = steps as f64 / seconds;
+        println!("| {name} | {} | {steps} | {mib} | {rate:.0} | {here:.1}, {there:.1} | {trips:.0} |", ran.histories);
     }
     Ok(())
 }

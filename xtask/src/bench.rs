@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: every measurement in one table, each a program of the part that it measures. Figures for
 //! docs/benchmarks.md come from here, or name their own command.
 
+use crate::elixir;
 use crate::run::{Done, cargo_with, run};
 use crate::setup::setup;
 
@@ -9,6 +10,8 @@ struct Bench {
     name: &'static str,
     /// Arguments of `cargo`, one command after the other; release builds only.
     cargo: &'static [&'static [&'static str]],
+    /// Then scripts of `brain/`, each with its arguments.
+    elixir: &'static [&'static [&'static str]],
 }
 
 /// To add one: a line here, and what it prints is what the page shows.
@@ -29,13 +32,15 @@ const BENCHES: &[Bench] = &[
             "--nocapture",
             "--test-threads=1",
         ]],
+        elixir: &[],
     },
     Bench {
         name: "spine: requests, publishes and appends beside bare async-nats",
         cargo: &[&["bench", "--locked", "-p", "spine", "--features", "nats,server", "--bench", "nats"]],
+        elixir: &[],
     },
     Bench {
-        name: "echo: PUB to event through Shield, nats-server and Brain shell, beside bare NATS",
+        name: "echo: PUB to event through Shield, nats-server and either Brain, beside bare NATS",
         cargo: &[
             // One selection of packages, so that both commands share what they compile.
             &[
@@ -53,7 +58,14 @@ const BENCHES: &[Bench] = &[
                 "echo",
             ],
             &["run", "--release", "--locked", "--quiet", "-p", "sim-tests", "--example", "echo"],
+            &["run", "--release", "--locked", "--quiet", "-p", "sim-tests", "--example", "echo", "--", "elixir"],
         ],
+        elixir: &[],
+    },
+    Bench {
+        name: "commands: durable commands of one Elixir node, over 100 rooms and in one, beside the bare client's echo",
+        cargo: &[],
+        elixir: &[&["bench/commands.exs"]],
     },
     Bench {
         name: "lockstep: histories on the model and the Elixir cores at once, beside a second model and the bare socket",
@@ -61,6 +73,7 @@ const BENCHES: &[Bench] = &[
             &["build", "--release", "--locked", "-p", "sim-tests", "--bin", "sim", "--example", "lockstep"],
             &["run", "--release", "--locked", "--quiet", "-p", "sim-tests", "--example", "lockstep"],
         ],
+        elixir: &[],
     },
 ];
 
@@ -77,6 +90,9 @@ pub(crate) fn bench(filter: Option<&str>) -> Done {
         println!("\n## {}\n", bench.name);
         for arguments in bench.cargo {
             run(&mut cargo_with(arguments.iter().copied()))?;
+        }
+        for arguments in bench.elixir {
+            elixir::script(arguments)?;
         }
     }
     Ok(())

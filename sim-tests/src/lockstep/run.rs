@@ -2,6 +2,7 @@
 //! smallest history that shows it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use proptest::strategy::{BoxedStrategy, Strategy as _, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -42,6 +43,8 @@ pub struct Ran {
     pub steps: u64,
     /// Bytes given and taken.
     pub bytes: u64,
+    /// Processor time of the driven process, without its start.
+    pub driven: Option<Duration>,
     /// What was reached.
     pub coverage: Coverage,
     /// The first difference, in its smallest history.
@@ -89,6 +92,8 @@ impl Sending {
 /// A run in progress.
 pub struct Run {
     link: Link,
+    /// Processor time of the driven process when it was ready.
+    began: Option<Duration>,
     strategy: BoxedStrategy<History>,
     pending: Option<(Vec<u8>, Sending)>,
     ran: Ran,
@@ -125,7 +130,13 @@ pub fn run(options: &Options, mut progress: impl FnMut(u64)) -> Result<Ran, Link
 impl Run {
     fn start(driven: &Driven) -> Result<Self, LinkError> {
         let link = Link::start(driven)?;
-        Ok(Self { link, strategy: ops::history().boxed(), pending: None, ran: Ran::default() })
+        Ok(Self {
+            began: link.processor_time(),
+            link,
+            strategy: ops::history().boxed(),
+            pending: None,
+            ran: Ran::default(),
+        })
     }
 
     fn model(&mut self, seed: u64) -> Result<Script, String> {
@@ -165,6 +176,8 @@ impl Run {
         if self.pending.take().is_some() {
             self.link.receive()?;
         }
+        let took = |now: Duration| self.began.map(|began| now.saturating_sub(began));
+        self.ran.driven = self.link.processor_time().and_then(took);
         if let Some(seed) = differs {
             let hook = std::panic::take_hook();
             std::panic::set_hook(Box::new(|_| {}));
