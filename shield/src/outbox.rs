@@ -15,6 +15,7 @@ use proto::Code;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+use voltron_core::mutant;
 use voltron_core::trace::{self, Record};
 
 /// One message to write.
@@ -157,13 +158,13 @@ impl Outbox {
         if class == Class::Bulk {
             inner.bulk_bytes += frame.len();
         } else {
-            if inner.counted_bytes + frame.len() > self.bytes_max || inner.counted >= self.messages_max {
+            if self.over(inner, frame.len()) {
                 if class == Class::Ephemeral {
                     return Pushed::Dropped;
                 }
                 inner.drop_ephemeral();
             }
-            if inner.counted_bytes + frame.len() > self.bytes_max || inner.counted >= self.messages_max {
+            if self.over(inner, frame.len()) {
                 inner.ending = Some(Ending {
                     code: Code::CloseSlowConsumer,
                     reason: Code::CloseSlowConsumer.message().into(),
@@ -185,6 +186,11 @@ impl Outbox {
         inner.queue.push_back(Item { frame, class, ticket: ticket.cloned() });
         inner.wake();
         Pushed::Queued
+    }
+
+    /// True if a message of `len` bytes more is too much.
+    fn over(&self, inner: &Inner, len: usize) -> bool {
+        (inner.counted_bytes + len > self.bytes_max || inner.counted >= self.messages_max) && !mutant!(OutboxUnbounded)
     }
 
     /// The next message to write.

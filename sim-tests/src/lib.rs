@@ -10,6 +10,7 @@ pub mod plan;
 pub mod real;
 pub mod scenario;
 pub mod seed;
+pub mod shrink;
 pub mod timeline;
 pub mod tokens;
 pub mod trace;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use voltron_core::trace::{Line, Record};
 
 use crate::oracles::{LOG_HOST, Violation};
+use crate::plan::FARMS;
 use causes::{Cause, Loss};
 
 const PAGE: &str = include_str!("timeline/page.html");
@@ -180,10 +181,16 @@ fn faults(lines: &[Line], lanes: &[Lane]) -> Vec<Fault> {
     all
 }
 
-/// The rows of `brain-1, brain-2 | broker`. A host of farmed clients stands for no row of its own.
+/// The rows of `brain-1, brain-2 | broker`. A host of farmed clients stands for all of them.
 fn struck(target: &str, lanes: &[Lane]) -> Vec<usize> {
     let names: Vec<&str> = target.split(['|', ',']).map(str::trim).collect();
-    let rows = lanes.iter().enumerate().filter(|(_, lane)| names.contains(&lane.name.as_str()));
+    let number = |name: &str, group: &str| name.strip_prefix(group).and_then(|n| n.parse::<u32>().ok());
+    let farms: Vec<u32> = names.iter().filter_map(|name| number(name, "clients-")).collect();
+    let farmed = |lane: &Lane| {
+        let client = number(&lane.name, "client-");
+        client.is_some_and(|client| farms.iter().any(|farm| farm % FARMS == client % FARMS))
+    };
+    let rows = lanes.iter().enumerate().filter(|(_, lane)| names.contains(&lane.name.as_str()) || farmed(lane));
     rows.map(|(row, _)| row).collect()
 }
 

@@ -1,10 +1,11 @@
-//! `sim` as a person or CI uses it: exit statuses, what it prints, and planted bugs that it must find.
+//! `sim` as a person or CI uses it: exit statuses, what it prints, a planted bug found and shrunk.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::process::{Command, Output};
 
+use serde_json::Value;
 use sim_tests::verdict::Verdict;
 
 fn sim(args: &[&str]) -> Output {
@@ -72,41 +73,43 @@ fn a_bad_trace_is_1() {
     assert!(stdout(&output).contains("FAILED A5 at record 14: client-2 got t1/room-1"), "{}", stdout(&output));
 }
 
-/// So many seeds that a change of timing elsewhere, which redraws all of them, still leaves some that find it: one in
-/// five finds the early answer, one in four the fence, all the others.
-#[track_caller]
-fn found(mutant: &str, seeds: &str, oracles: &[&str]) {
-    let output = sim(&["run", "split", "--seeds", seeds, "--mutant", mutant, "--json"]);
-    let why = "planted bugs are compiled in by `cargo xtask test` (`--features voltron-core/mutants`)";
-    assert_ne!(output.status.code(), Some(2), "{}: {why}", stderr(&output));
-    let failed: Vec<Verdict> = verdicts(&output).into_iter().filter(|verdict| !verdict.ok).collect();
-    assert!(!failed.is_empty(), "no seed found {mutant}: {}", stdout(&output));
-    assert!(
-        failed.iter().all(|verdict| verdict.oracle.as_deref().is_some_and(|oracle| oracles.contains(&oracle))),
-        "{failed:?}"
-    );
-    assert!(failed[0].replay.ends_with(&format!("--mutant {mutant}")), "{}", failed[0].replay);
+const PLANTED: &str = "planted bugs are compiled in by `cargo xtask test` (`--features voltron-core/mutants`)";
+
+/// A find of `cargo sim mutants`, as CI runs it over all of them.
+#[test]
+fn a_planted_bug_is_found_by_its_oracle_and_told_as_json() {
+    let output = sim(&["mutants", "--quick", "--only", "duplicate-applied", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}{}: {PLANTED}", stdout(&output), stderr(&output));
+    let lines: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["mutant"], &lines[0]["found"]), (&"duplicate-applied".into(), &true.into()));
+    assert!(lines[0]["oracle"] == "A1" || lines[0]["oracle"] == "A3", "{}", lines[0]);
+    assert!(lines[0]["median"].as_u64().is_some() && lines[0]["false_alarms"] == 0, "{}", lines[0]);
+    assert_eq!((&lines[1]["summary"], &lines[1]["ok"]), (&true.into(), &true.into()));
 }
 
+/// The file fails by itself, in a fresh process, for the same oracle; and only with the bug.
 #[test]
-fn an_answer_before_the_append_is_found() {
-    found("ack-before-append", "0..40", &["A1", "A9", "A11"]);
-}
+fn a_failure_is_shrunk_to_a_file_that_fails_alike() {
+    let bug = ["--mutant", "duplicate-applied"];
+    let ran = sim(&[&["run", "smoke", "--seeds", "0..8", "--json"], &bug[..]].concat());
+    let whole = verdicts(&ran).into_iter().find(|verdict| !verdict.ok).unwrap_or_else(|| panic!("{PLANTED}"));
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("shrunk.toml");
+    let (file, seed) = (file.to_str().unwrap(), whole.seed.to_string());
+    let shrunk =
+        sim(&[&["shrink", "smoke", "--seed", &seed, "--limit", "30s", "--out", file, "--json"], &bug[..]].concat());
+    assert_eq!(shrunk.status.code(), Some(0), "{}{}", stdout(&shrunk), stderr(&shrunk));
+    let told: Value = serde_json::from_str(stdout(&shrunk).lines().last().unwrap()).unwrap();
+    let size = |of: &str| told[of]["operations"].as_u64().unwrap();
+    assert!(size("to") < size("from") && told["to"]["faults"].as_u64() <= told["from"]["faults"].as_u64(), "{told}");
+    assert_eq!(told["without_bug_ok"], true);
 
-/// Two owners that both believe they wrote: which promise of the log breaks first depends on who listens.
-#[test]
-fn a_fence_conflict_taken_for_success_is_found() {
-    found("fence-conflict-is-success", "0..16", &["A1", "A3", "A4", "A6", "A7", "A9", "A11"]);
-}
-
-#[test]
-fn a_command_applied_twice_is_found() {
-    found("duplicate-applied", "0..4", &["A1", "A3"]);
-}
-
-#[test]
-fn delivery_past_a_gap_is_found() {
-    found("gap-ignored", "0..4", &["A5"]);
+    let again = sim(&[&["replay", file, "--json"], &bug[..]].concat());
+    assert_eq!(again.status.code(), Some(1));
+    assert_eq!(verdicts(&again).remove(0).oracle, whole.oracle);
+    assert_eq!(sim(&["replay", file]).status.code(), Some(0), "without the bug it holds");
+    let nothing = sim(&["shrink", file]);
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(stderr(&nothing).contains("there is nothing to shrink"), "{}", stderr(&nothing));
 }
 
 /// The strongest form of "the Elixir Brain does what the model does": whole worlds in which its cores decide everything

@@ -1,8 +1,15 @@
 //! Planted bugs: the simulator's own test. `mutant!(Name)` is an inlined `false` without the cargo feature `mutants`,
 //! and that feature without debug assertions does not compile, so no release can hold one.
+//!
+//! Each bug is a row of [`PLANTED`]: where it sits, who must find it, and which oracle must be the one to object. `cargo
+//! sim mutants` holds the simulator to that table.
 
 #[cfg(all(feature = "mutants", not(debug_assertions)))]
 compile_error!("the feature `mutants` plants bugs: it may not be built without debug assertions");
+
+mod table;
+
+pub use table::PLANTED;
 
 /// Every planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,25 +24,103 @@ pub enum Mutant {
     DuplicateApplied,
     /// The Shield delivers past a gap.
     GapIgnored,
+    /// What a client missed before it resubscribed is replayed in the wrong order.
+    ReorderAfterResubscribe,
+    /// An append to the log names no predecessor, so a stale owner's write is stored.
+    ExpectationLeftOut,
+    /// "Another append is under way" (10164) is taken for a lost conflict.
+    UndecidedIsConflict,
+    /// A changed generation is no reason for a new epoch: positions and terms are handed out again.
+    TermReissued,
+    /// The generation is not read again after `owned` was stored.
+    GenerationNotReread,
+    /// A purge names no position, so it takes everything.
+    PurgeWithoutSeq,
+    /// Heartbeats name no heads of rooms that fell silent.
+    NoTailDigest,
+    /// Who takes a room over has forgotten which commands were applied.
+    DedupeLostInFailover,
+    /// A command's answer goes wherever the command says.
+    ReplyUnchecked,
+    /// A room's name enters a subject as the client wrote it.
+    RoomIdUnchecked,
+    /// The tenant is the envelope's, not the token's.
+    TenantFromEnvelope,
+    /// A signature is verified over the command as this build would encode it.
+    SignatureOverReencoded,
+    /// The fan-out of a room waits for its slowest reader.
+    ReaderBlocksFanOut,
+    /// What waits for a reader is not bounded.
+    OutboxUnbounded,
+    /// A token's end is not looked at once it has opened a connection.
+    TokenCheckedOnce,
+    /// A Shield that drains does not wait for the answers under way.
+    DrainDropsAcks,
+    /// A lost connection to the broker is tried again without a pause.
+    ReconnectWithoutBackOff,
 }
 
+/// A planted bug: what it is, and what must find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planted {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// The switch in the code.
+    pub mutant: Mutant,
+    /// The folder that holds it.
+    pub part: &'static str,
+    /// Who must find it.
+    pub finder: Finder,
+    /// The oracles that may object first; another one is as bad as none. Empty for finders without oracles.
+    pub oracles: &'static [&'static str],
+    /// The mark of the branch that the bug sits behind: a run that never reached it could not find the bug.
+    pub mark: Option<&'static str>,
+    /// A scenario that finds it within three seeds, for bugs that the finder may need many for.
+    pub own: Option<&'static str>,
+}
+
+/// Who finds a planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finder {
+    /// The generic swarm (`scenarios/swarm.toml`).
+    Swarm,
+    /// The named scenario.
+    Scenario(&'static str),
+    /// Two processes of one seed (`cargo sim meta`): it breaks determinism.
+    Meta,
+    /// The named scenario under madsim's shuffled scheduler alone.
+    Madsim(&'static str),
+    /// A test that passes, and fails with the bug on (`ARQON_MUTANT=NAME cargo test …`).
+    Test {
+        /// The target: a file below `tests/`, or `lib` for unit tests.
+        target: &'static str,
+        /// The test's whole name.
+        name: &'static str,
+    },
+}
+
+/// The environment variable that turns a bug on in a build that holds them.
+pub const VARIABLE: &str = "ARQON_MUTANT";
+
 impl Mutant {
-    /// Every planted bug with its name on the command line.
-    pub const ALL: &'static [(&'static str, Self)] = &[
-        ("ack-before-append", Self::AckBeforeAppend),
-        ("fence-conflict-is-success", Self::FenceConflictIsSuccess),
-        ("absence-is-failure", Self::AbsenceIsFailure),
-        ("duplicate-applied", Self::DuplicateApplied),
-        ("gap-ignored", Self::GapIgnored),
-    ];
+    /// The bug of this name.
+    pub fn named(name: &str) -> Option<&'static Planted> {
+        PLANTED.iter().find(|planted| planted.name == name)
+    }
 }
 
 #[cfg(feature = "mutants")]
 mod active {
     use super::Mutant;
-    use std::sync::OnceLock;
+    use std::sync::{LazyLock, OnceLock};
 
     static ACTIVE: OnceLock<Mutant> = OnceLock::new();
+
+    /// From the environment: so any test of any crate can be run with a bug on, as its finder.
+    static GIVEN: LazyLock<Option<Mutant>> = LazyLock::new(|| {
+        let name = std::env::var(super::VARIABLE).ok()?;
+        Some(Mutant::named(&name).unwrap_or_else(|| panic!("{}={name}: no such bug", super::VARIABLE)).mutant)
+    });
 
     /// Turns one bug on for the rest of this process: the first one asked for. False if this build holds no planted
     /// bugs, or another one is on.
@@ -45,7 +130,7 @@ mod active {
 
     /// True if this bug is on.
     pub fn on(mutant: Mutant) -> bool {
-        ACTIVE.get() == Some(&mutant)
+        ACTIVE.get().or(GIVEN.as_ref()) == Some(&mutant)
     }
 }
 #[cfg(feature = "mutants")]
@@ -78,17 +163,21 @@ mod tests {
 
     #[test]
     fn every_bug_has_one_name_that_says_what_it_is() {
-        for (i, (name, mutant)) in Mutant::ALL.iter().enumerate() {
+        for (i, planted) in PLANTED.iter().enumerate() {
+            let name = planted.name;
             let words = name.split('-').map(|word| word[..1].to_uppercase() + &word[1..]);
-            assert_eq!(words.collect::<String>(), format!("{mutant:?}"));
-            assert!(Mutant::ALL.iter().skip(i + 1).all(|(_, other)| other != mutant), "{name} stands twice");
+            assert_eq!(words.collect::<String>(), format!("{:?}", planted.mutant));
+            assert!(PLANTED.iter().skip(i + 1).all(|other| other.mutant != planted.mutant), "{name} stands twice");
+            assert!(planted.mark.is_none_or(crate::marks::known), "{name} names no mark of ours");
+            let judged = matches!(planted.finder, Finder::Swarm | Finder::Scenario(_) | Finder::Madsim(_));
+            assert_eq!(judged, !planted.oracles.is_empty(), "{name}: oracles judge runs, and runs alone");
         }
     }
 
     /// No bug is on before one is turned on; afterwards only that one is. One test, as the choice is the process's.
     #[test]
     fn only_the_chosen_bug_is_on() {
-        assert!(Mutant::ALL.iter().all(|(_, mutant)| !on(*mutant)));
+        assert!(PLANTED.iter().all(|planted| !on(planted.mutant)));
         assert!(!crate::mutant!(GapIgnored));
         #[cfg(feature = "mutants")]
         {

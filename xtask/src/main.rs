@@ -3,6 +3,7 @@
 mod bench;
 mod elixir;
 mod generate;
+mod nightly;
 #[cfg(test)]
 mod ops;
 mod recipes;
@@ -51,11 +52,14 @@ enum Command {
     /// What takes too long for CI: many seeds, long fuzzing, the dependencies' licences.
     Nightly {
         /// Seeds of each scenario.
-        #[arg(long, default_value_t = 2_000)]
-        seeds: u64,
-        /// Seconds of each fuzz target.
+        #[arg(long, default_value = "0..2000", value_name = "A..B")]
+        seeds: nightly::Seeds,
+        /// Seconds of each fuzz target; 0: none.
         #[arg(long, default_value_t = 600)]
         fuzz_s: u64,
+        /// The file that each batch of seeds appends a line to; left out: .local/nightly.jsonl.
+        #[arg(long, value_name = "FILE")]
+        results: Option<std::path::PathBuf>,
     },
     /// `cargo sim …`: the simulator, built once for people and CI alike.
     #[command(disable_help_flag = true)]
@@ -76,7 +80,7 @@ fn main() -> ExitCode {
         Command::Generate { check: false } => generate::generate(),
         Command::Generate { check: true } => generate::check(),
         Command::Tidy => tidy::tidy(),
-        Command::Nightly { seeds, fuzz_s } => recipes::nightly(seeds, fuzz_s),
+        Command::Nightly { seeds, fuzz_s, results } => nightly::nightly(seeds, fuzz_s, results.as_deref()),
         Command::Sim { args } => return sim::sim(&args),
     };
     match done {

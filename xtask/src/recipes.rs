@@ -1,4 +1,4 @@
-//! The recipes: `test`, `test --quick`, `ci`, `nightly`. All use one set of features, so that nothing is compiled twice.
+//! The recipes: `test`, `test --quick`, `ci`. All use one set of features, so that nothing is compiled twice.
 
 use std::process::Command;
 use std::time::Duration;
@@ -68,21 +68,6 @@ pub(crate) fn quick() -> Done {
     Ok(())
 }
 
-/// What takes too long for CI.
-pub(crate) fn nightly(seeds: u64, fuzz_s: u64) -> Done {
-    let mut stages = Stages::new();
-    stages.stage("setup", setup)?;
-    stages.stage("licences", || {
-        // Advisories are not among the checks: their database is not reachable everywhere this runs.
-        run(program(local().join("bin/cargo-deny")).args(["--locked", "check", "licenses", "bans", "sources"]))
-    })?;
-    stages.stage("build", || run(cargo_with(["build", "--all-targets"]).args(FEATURES)))?;
-    stages.stage("seeds", || self::seeds(seeds))?;
-    stages.stage("fuzz", || fuzz(fuzz_s))?;
-    stages.finish(Duration::from_secs(10 * 3600));
-    Ok(())
-}
-
 fn fmt() -> Done {
     run(&mut cargo_with(["fmt", "--all", "--check"]))?;
     elixir::formatted()
@@ -123,7 +108,7 @@ fn seed_of(commit: &str) -> Result<u64, String> {
 }
 
 /// Every fuzz target for some seconds, from its committed corpus. cargo-fuzz needs a nightly compiler.
-fn fuzz(seconds: u64) -> Done {
+pub(crate) fn fuzz(seconds: u64) -> Done {
     if !root().join("fuzz/Cargo.toml").is_file() {
         println!("no fuzz targets yet");
         return Ok(());

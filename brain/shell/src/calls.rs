@@ -5,6 +5,7 @@ use bytes::Bytes;
 use proto::subject::{partition, stream_index};
 use proto::{Pattern, RoomKey, Subject};
 use spine::{AppendError, ReadError, Spine, StreamSeq, StreamSpec, Unresolved, Via};
+use voltron_core::mutant;
 
 /// The most messages that wait between a room's subscription and its core.
 const ROOM_BUFFER: usize = 1024;
@@ -115,6 +116,7 @@ fn outcome(result: Result<StreamSeq, AppendError>) -> Outcome {
     match result {
         Ok(seq) => Outcome::Stored(seq.0),
         Err(AppendError::Unresolved(Unresolved::WrongLast)) => Outcome::WrongLast,
+        Err(AppendError::Unresolved(Unresolved::Undecided)) if mutant!(UndecidedIsConflict) => Outcome::Refused,
         Err(AppendError::Unresolved(_)) => Outcome::Unresolved,
         Err(AppendError::Refused { code, text }) => {
             tracing::warn!(code, text, "an append was refused");

@@ -133,3 +133,33 @@ fn redaction_changes_the_command_and_empties_the_signature() {
     let sender = got.sender.unwrap();
     assert_eq!((sender.public_key.len(), &sender.redacted_by[..]), (0, &[9; 8][..]));
 }
+
+#[test]
+fn the_tenant_is_the_tokens() {
+    let mut gate = gate(None);
+    let named = |tenant: &str| v1::Envelope { tenant_id: tenant.into(), ..envelope("lobby") };
+    assert!(pass(&mut gate, &AllowAll, &named("acme")).unwrap().is_some());
+    assert_eq!(pass(&mut gate, &AllowAll, &named("evil")).unwrap_err().code, Code::WrongTenant);
+    let passed = pass(&mut gate, &AllowAll, &envelope("lobby")).unwrap().expect("allowed");
+    assert_eq!(passed.route.input.as_str(), "in.t.acme.r.lobby");
+}
+
+/// A field that this build does not know is signed with the rest: the bytes count, not what they mean here.
+#[test]
+fn a_signature_covers_the_bytes_as_they_came() {
+    let key = SigningKey::from_bytes(&[5; 32]);
+    let mut command = v1::Command { op: Some(Op::Say(v1::Say::default())), ..v1::Command::default() }.encode_to_vec();
+    prost::encoding::string::encode(900, &"of a later version".to_owned(), &mut command);
+    let mut body = v1::Envelope { payload: None, ..envelope("lobby") };
+    let bytes = |envelope: &v1::Envelope| {
+        let mut bytes = envelope.encode_to_vec();
+        prost::encoding::bytes::encode(proto::view::CMD, &command, &mut bytes);
+        bytes
+    };
+    let unsigned = bytes(&body);
+    let view = EnvelopeView::client(&unsigned).unwrap();
+    body.signature = Bytes::copy_from_slice(&Transcript::of(&view, "acme").sign(&key).unwrap());
+    let meters = Meters::new(&Metrics::new());
+    let moment = Moment { now_ms: NOW_MS, now: Instant::now(), overseer: &AllowAll, meters: &meters };
+    assert!(gate(Some(&key)).pass(&bytes(&body), &moment).unwrap().is_some());
+}

@@ -14,7 +14,7 @@ use proto::{Code, Pattern, Subject};
 use spine::{Delivery, Spine};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use voltron_core::{Ids, WallClock, mark};
+use voltron_core::{Ids, WallClock, mark, mutant};
 
 use super::core::{Core, Input, SubId};
 use super::entry::{Entry, LiveBatch};
@@ -84,7 +84,12 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids>(
             biased;
             Some(input) = done.recv() => room.step(input),
             Some(ask) = asks.recv() => room.on_ask(ask).await,
-            delivery = next(&mut room.deliveries) => room.on_delivery(delivery),
+            delivery = next(&mut room.deliveries) => {
+                room.on_delivery(delivery);
+                if mutant!(ReaderBlocksFanOut) {
+                    wait_for_all(&room.seats).await;
+                }
+            }
             () = tokio::time::sleep_until(alone_since + linger), if alone => {
                 match Rooms::retire(&room.shared.rooms, &room.route.key, &mut asks) {
                     Ok(()) => break,
@@ -94,6 +99,13 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids>(
         }
     }
     room.shared.meters.rooms.dec();
+}
+
+/// The planted bug: nobody gets the next event before everybody has this one.
+async fn wait_for_all(seats: &BTreeMap<SubId, Joiner>) {
+    while seats.values().any(|seat| seat.outbox.ending().is_none() && seat.outbox.depth().1 > 16) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 async fn next<D: futures_util::Stream<Item = Delivery> + Unpin>(deliveries: &mut Option<D>) -> Option<Delivery> {

@@ -15,7 +15,7 @@ impl WorldPlan {
 
 impl Plan {
     /// Checks what depends on the drawn world.
-    pub(super) fn check(&self) -> Result<(), ScenarioError> {
+    pub fn check(&self) -> Result<(), ScenarioError> {
         for (index, op) in self.op.iter().enumerate() {
             let fits = (1..=self.world.clients).contains(&op.client) && (1..=self.world.rooms).contains(&op.room);
             if !fits {

@@ -37,6 +37,7 @@ function pastOf(at) {
 
 const filter = { room: "", client: "" };
 function shown(at) {
+  if (place[lane[at]] < 0) return false;
   if (by("past").checked && view.past.size && !view.past.has(at)) return false;
   const line = lines[at];
   if (filter.room && roomOf(line) && roomOf(line) !== filter.room) return false;
@@ -47,8 +48,23 @@ function shown(at) {
 const width = () => canvas.clientWidth, height = () => canvas.clientHeight;
 const x = (t) => LEFT + ((t - view.from) / (view.to - view.from)) * (width() - LEFT - 12);
 const t = (px) => view.from + ((px - LEFT) / (width() - LEFT - 12)) * (view.to - view.from);
-const pitch = () => Math.max(7, (height() - TOP - 8) / Math.max(1, lanes.length));
-const y = (row) => TOP + (row + 0.5) * pitch();
+// The rows on the screen: with a filter, the clients that have nothing to do with it make room for the others.
+let rows = lanes.map((_, row) => row), place = lanes.map((_, row) => row);
+const pitch = () => Math.max(7, (height() - TOP - 8) / Math.max(1, rows.length));
+const y = (row) => TOP + (place[row] + 0.5) * pitch();
+const inRoom = new Map();
+lines.forEach((line, at) => {
+  if (!line.room) return;
+  if (!inRoom.has(line.room)) inRoom.set(line.room, new Set());
+  inRoom.get(line.room).add(lane[at]);
+});
+function arrange() {
+  const here = inRoom.get(filter.room);
+  rows = lanes.map((_, row) => row).filter((row) => lanes[row].group !== "client" ||
+    ((!filter.client || lanes[row].name === filter.client) && (!here || here.has(row))));
+  place = lanes.map(() => -1);
+  rows.forEach((row, at) => { place[row] = at; });
+}
 const locate = (at) => ({ x: x(lines[at].t), y: y(lane[at]) });
 
 // First record at or after a time: records ascend by it.
@@ -58,7 +74,15 @@ function first(time) {
   return low;
 }
 
+// At most once a frame, however fast the wheel turns.
+let due = false;
 function draw() {
+  if (due) return;
+  due = true;
+  requestAnimationFrame(() => { due = false; drawNow(); });
+}
+
+function drawNow() {
   const ratio = window.devicePixelRatio || 1;
   canvas.width = width() * ratio; canvas.height = height() * ratio;
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -88,19 +112,20 @@ function drawFaults(colour) {
     if (fault.to < view.from || fault.from > view.to) continue;
     const left = Math.max(LEFT, x(fault.from)), right = Math.max(left + 2, Math.min(width(), x(fault.to)));
     context.fillStyle = colour("--shade");
-    for (const row of fault.lanes) context.fillRect(left, y(row) - pitch() / 2, right - left, pitch());
+    const struck = fault.lanes.filter((row) => place[row] >= 0);
+    for (const row of struck) context.fillRect(left, y(row) - pitch() / 2, right - left, pitch());
     context.fillStyle = colour("--bad");
-    context.fillText(fault.id, left + 2, fault.lanes.length ? y(fault.lanes[0]) - pitch() / 2 - 5 : TOP - 4);
+    context.fillText(fault.id, left + 2, struck.length ? y(struck[0]) - pitch() / 2 - 5 : TOP - 4);
   }
 }
 
 function drawLanes(colour) {
-  lanes.forEach((one, row) => {
+  rows.forEach((row, at) => {
+    const one = lanes[row];
     context.strokeStyle = colour("--line"); context.lineWidth = 1;
     context.beginPath(); context.moveTo(LEFT, y(row)); context.lineTo(width(), y(row)); context.stroke();
-    const dim = filter.client && one.group === "client" && one.name !== filter.client;
-    context.fillStyle = dim ? colour("--line") : colour("--ink");
-    if (pitch() >= 10 || row % 2 === 0) context.fillText(one.name, 6, y(row));
+    context.fillStyle = colour("--ink");
+    if (pitch() >= 10 || at % 2 === 0) context.fillText(one.name, 6, y(row));
   });
   const cursor = x(view.cursor);
   if (cursor >= LEFT) {
@@ -136,15 +161,17 @@ function tip(a, b) {
   context.closePath(); context.fillStyle = context.strokeStyle; context.fill();
 }
 
+let dots = 0;
 function drawEvents(low, high, colour) {
+  dots = 0;
   const size = Math.min(4, pitch() / 2.2);
-  let lastX = -1, lastRow = -1;
+  const lastX = new Float64Array(lanes.length).fill(-1);
   for (let at = low; at < high; at++) {
     if (!shown(at)) continue;
     const { x: px, y: py } = locate(at), special = at === view.chosen || violated.has(lines[at].n);
     // One dot a pixel and row is enough for what cannot be told apart.
-    if (!special && lane[at] === lastRow && px - lastX < 0.5 && !view.past.has(at)) continue;
-    lastX = px; lastRow = lane[at];
+    if (!special && px - lastX[lane[at]] < 0.5 && !view.past.has(at)) continue;
+    lastX[lane[at]] = px; dots += 1;
     const faded = view.past.size > 1 && !view.past.has(at);
     context.globalAlpha = faded ? 0.35 : 1;
     context.fillStyle = COLOURS[lines[at].k] || colour("--soft");
@@ -280,8 +307,8 @@ canvas.addEventListener("keydown", (event) => {
     if (lane[at] === lane[view.chosen] && shown(at)) return choose(at, true);
   }
 });
-by("room").onchange = (event) => { filter.room = event.target.value; draw(); tell(); };
-by("client").onchange = (event) => { filter.client = event.target.value; draw(); };
+by("room").onchange = (event) => { filter.room = event.target.value; arrange(); draw(); tell(); };
+by("client").onchange = (event) => { filter.client = event.target.value; arrange(); draw(); };
 by("past").onchange = draw;
 by("whole").onclick = () => { view.from = 0; view.to = end || 1; draw(); };
 function showViolation() {
@@ -304,4 +331,7 @@ by("violation").hidden = !failed;
 draw(); tell();
 if (failed) showViolation();
 // Where a record stands on the screen, for tests and for bookmarklets.
-window.timeline = { locate, view, choose, lines };
+window.timeline = {
+  locate, view, choose, lines, faults, drawNow,
+  names: () => rows.map((row) => lanes[row].name), count: () => { drawNow(); return dots; },
+};

@@ -63,6 +63,8 @@ fn rows_stand_in_the_order_of_the_way_and_faults_shade_theirs() {
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].from, found[0].to), (1000, 2000));
     assert_eq!(found[0].lanes, [2, 3]);
+    assert_eq!(struck("clients-1, clients-2 | shield-1", &rows), [0, 1, 2], "a host of clients is all of them");
+    assert_eq!((struck("clients-2 | shield-1", &rows), struck("client-1", &rows)), (vec![1, 2], vec![0]));
 }
 
 #[test]

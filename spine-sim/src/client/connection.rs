@@ -92,6 +92,7 @@ pub(super) async fn run<N: Net>(net: N, shared: Arc<Shared>, mut commands: mpsc:
         let pause = (BACK_OFF * 2_u32.saturating_pow(failures.min(16) - 1)).min(shared.options.reconnect_max);
         // Half of it is drawn, so that a thousand clients do not come back as one.
         let jitter = ids.u64("reconnect") % (u64::try_from(pause.as_micros()).unwrap_or(u64::MAX) / 2 + 1);
+        let pause = if voltron_core::mutant!(ReconnectWithoutBackOff) { Duration::ZERO } else { pause };
         if closed_while(pause / 2 + Duration::from_micros(jitter), &shared, &mut commands).await {
             return;
         }

@@ -2,6 +2,8 @@
 
 use proto::{StreamName, Subject};
 
+use voltron_core::mutant;
+
 use super::wire::{Nothing, PurgeAnswer, PurgeRequest, RepublishConfig, StreamAnswer, StreamConfig};
 use super::{JetStream, Transport};
 use crate::{EnsureError, PurgeError, ReadError, Storage, StreamSeq, StreamSpec};
@@ -17,7 +19,8 @@ impl<T: Transport> JetStream<'_, T> {
         if keep <= StreamSeq(1) {
             return Ok(());
         }
-        let request = PurgeRequest { filter: of.as_str(), seq: keep.0 };
+        let seq = if mutant!(PurgeWithoutSeq) { 0 } else { keep.0 };
+        let request = PurgeRequest { filter: of.as_str(), seq };
         match self.api::<PurgeAnswer>(&format!("STREAM.PURGE.{stream}"), &request).await? {
             Ok(PurgeAnswer { success: true }) => Ok(()),
             Ok(_) => Err(ReadError::Refused { code: 0, text: "not purged, without a reason".into() }.into()),

@@ -1,6 +1,7 @@
 //! How long to wait before the next attempt to connect.
 
 use tokio::time::Duration;
+use voltron_core::mutant;
 
 const FIRST: Duration = Duration::from_millis(20);
 
@@ -21,7 +22,7 @@ impl Backoff {
 
     /// `attempt` counts from 1 since the last connection. The very first attempt ever does not wait.
     pub(super) fn delay(&self, attempt: usize, was_connected: bool) -> Duration {
-        if attempt <= 1 && !was_connected {
+        if (attempt <= 1 && !was_connected) || mutant!(ReconnectWithoutBackOff) {
             return Duration::ZERO;
         }
         let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(16);

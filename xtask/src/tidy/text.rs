@@ -29,7 +29,8 @@ const ALLOWED: &[(&str, &str)] = &[
 ];
 
 /// Folders whose code may read environment variables: the manual, which is a tool for developers.
-const MAY_READ_ENVIRONMENT: &[&str] = &["xtask/", "fuzz/"];
+// Planted bugs are in no build that anybody runs: the variable makes any test the finder of one.
+const MAY_READ_ENVIRONMENT: &[&str] = &["xtask/", "fuzz/", "voltron-core/src/mutants"];
 
 pub(super) fn check(file: &File) -> Vec<Finding> {
     let mut found = forbidden(file);

@@ -49,7 +49,7 @@ impl Room {
                 self.commit(pos, true);
             }
             // A refusal settles the attempt that it answers; an earlier one may still be stored.
-            Outcome::Refused if inflight.attempts == 1 => self.refused(),
+            Outcome::Refused if inflight.attempts == 1 || mutant!(UndecidedIsConflict) => self.refused(),
             Outcome::Refused | Outcome::WrongLast | Outcome::Unresolved => {
                 self.note(Note::Unresolved);
                 self.resolve();

@@ -10,7 +10,7 @@
 use prost::Message as _;
 use proto::internal::{Kind, LogEntry, Owned, RoomSnapshot};
 use proto::{Code, Subject};
-use voltron_core::mark;
+use voltron_core::{mark, mutant};
 
 use super::{CLOCK_BEHIND_MS, Phase, Room};
 use crate::answers;
@@ -184,12 +184,16 @@ impl Room {
         if let Some(epoch) = load.refuted {
             self.renew_above = Some(self.renew_above.unwrap_or(0).max(epoch));
         }
-        let lost = tail.gen_id != self.gen_id || self.broken_at.is_some() || load.refuted.is_some();
+        let renewed = tail.gen_id != self.gen_id && !mutant!(TermReissued);
+        let lost = renewed || self.broken_at.is_some() || load.refuted.is_some();
         if lost && tail.epoch > 0 {
             mark!("brain.new-epoch");
         }
         self.snap.anchoring = load.unanchored;
         self.committed = folded;
+        if mutant!(DedupeLostInFailover) {
+            self.committed.state.dedupe = Default::default();
+        }
         self.claim(absent || lost || tail.epoch == 0);
     }
 
@@ -229,7 +233,7 @@ impl Room {
     }
 
     pub(super) fn on_recheck(&mut self, found: &Found) {
-        if found.gen_id != Some(self.gen_id) {
+        if found.gen_id != Some(self.gen_id) && !mutant!(GenerationNotReread) {
             mark!("brain.generation-changed");
             self.broken_at = Some(self.committed.tail);
             return self.load();

@@ -7,6 +7,8 @@ use proto::Code;
 use proto::internal::SyncReply;
 use proto::v1::{self, envelope::Payload};
 
+use voltron_core::mutant;
+
 use super::{Core, Cursor, Effect, Entry, Fit, Phase, READS_MAX, Shared, Sub, SubId, SyncFor};
 use crate::outbox::Class;
 use crate::rooms::entry::pubs;
@@ -176,7 +178,11 @@ impl Core {
             epoch: reply.epoch,
             seq: reply.seq,
             recovered,
-            replay: pubs(&reply.events),
+            replay: if mutant!(ReorderAfterResubscribe) {
+                pubs(&reply.events).into_iter().rev().collect()
+            } else {
+                pubs(&reply.events)
+            },
             snapshot: if recovered { Vec::new() } else { pubs(&reply.snapshot) },
             members: reply.members.clone(),
         });

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use sim_tests::scenario::{Span, Word as _};
 
 use crate::brain::Brain;
 
@@ -23,6 +24,10 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Print the fully drawn plan as TOML, nothing left to chance
     Explain(One),
+    /// Find the smallest plan that fails as this seed does, and write it as a scenario file
+    Shrink(ShrinkArgs),
+    /// Look for every planted bug: how many seeds it takes, which oracle objects, and whether all is silent without
+    Mutants(MutantsArgs),
     /// Run one seed in two processes with different environment, entropy and date: the traces must be equal
     Meta(MetaArgs),
     /// Hold a trace to the oracles, simulated or from production
@@ -107,6 +112,50 @@ pub(crate) struct ReplayArgs {
     /// Print the verdict as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShrinkArgs {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Plant this bug
+    #[arg(long, value_name = "NAME")]
+    pub(crate) mutant: Option<String>,
+    /// Where the smallest plan goes; left out: `scenarios/found/`, by a name that says what it shows
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// How long to search, on the wall clock
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = span)]
+    pub(crate) limit: Span,
+    /// How many processes at once; 0: one a core
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) jobs: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MutantsArgs {
+    /// The most seeds of each of three ranges
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub(crate) seeds: u64,
+    /// Only these bugs
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub(crate) only: Vec<String>,
+    /// One find a bug, by its own scenario if it has one, and no control arm: what CI runs
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// How many processes at once; 0: one a core
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) jobs: usize,
+    /// One JSON object a bug, a summary last
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn span(text: &str) -> Result<Span, String> {
+    Span::parse(text).ok_or_else(|| format!("{text:?} is no {}", Span::EXPECTED))
 }
 
 #[derive(Debug, Args)]

@@ -26,10 +26,31 @@ pub(crate) fn load(name: &str) -> Result<Scenario, String> {
     })
 }
 
-/// The names of all scenarios, sorted.
+/// Below the scenarios: the smallest plans of failures of our own, kept so that none comes back.
+const FOUND: &str = "found";
+
+/// What a shrunk failure of a planted bug is called: it shows nothing that is wrong with our code, so it stays out of
+/// `sim run` and of the repository.
+const PLANTED: &str = "planted-";
+
+/// Where a shrunk plan goes.
+pub(crate) fn found(name: &str, planted: bool) -> PathBuf {
+    folder().join(FOUND).join(format!("{}{name}.toml", if planted { PLANTED } else { "" }))
+}
+
+/// The names of all scenarios, sorted; what was found, last.
 pub(crate) fn all() -> Result<Vec<String>, String> {
-    let folder = folder();
-    let entries = std::fs::read_dir(&folder).map_err(|error| format!("cannot list {}: {error}", folder.display()))?;
+    let mut names = stems(&folder())?;
+    let found = folder().join(FOUND);
+    if found.is_dir() {
+        let kept = stems(&found)?.into_iter().filter(|name| !name.starts_with(PLANTED));
+        names.extend(kept.map(|name| format!("{FOUND}/{name}")));
+    }
+    Ok(names)
+}
+
+fn stems(folder: &Path) -> Result<Vec<String>, String> {
+    let entries = std::fs::read_dir(folder).map_err(|error| format!("cannot list {}: {error}", folder.display()))?;
     let mut names = Vec::new();
     for entry in entries.flatten() {
         let path = entry.path();

@@ -6,7 +6,9 @@ mod draw;
 mod files;
 mod interpose;
 mod lockstep;
+mod mutants;
 mod one;
+mod shrink;
 mod sweep;
 
 use std::process::ExitCode;
@@ -34,6 +36,8 @@ fn act(command: Command) -> Result<bool, String> {
     match command {
         Command::Run(args) => wait_for_children(sweep::run(&args)),
         Command::Meta(args) => wait_for_children(sweep::meta(&args)),
+        Command::Shrink(args) => wait_for_children(shrink::run(&args)),
+        Command::Mutants(args) => wait_for_children(mutants::run(&args)),
         Command::Replay(args) => replay(&args),
         Command::One(args) => child(&args),
         Command::Explain(args) => {

@@ -5,6 +5,7 @@ use std::path::Path;
 use sim_tests::engine::world::{self, Options};
 use sim_tests::lockstep::cores::Driver;
 use sim_tests::verdict::Verdict;
+use voltron_core::mutants::{Mutant, PLANTED};
 
 use crate::{files, interpose};
 
@@ -44,12 +45,11 @@ pub(crate) fn simulate(
 /// Turns a planted bug on for the rest of this process.
 pub(crate) fn plant(name: Option<&str>) -> Result<(), String> {
     let Some(name) = name else { return Ok(()) };
-    let all = voltron_core::mutants::Mutant::ALL;
-    let Some((_, mutant)) = all.iter().find(|(known, _)| *known == name) else {
-        let known: Vec<_> = all.iter().map(|(known, _)| *known).collect();
+    let Some(planted) = Mutant::named(name) else {
+        let known: Vec<_> = PLANTED.iter().map(|planted| planted.name).collect();
         return Err(format!("no planted bug is called {name}: there are {}", known.join(", ")));
     };
-    if voltron_core::mutants::turn_on(*mutant) {
+    if voltron_core::mutants::turn_on(planted.mutant) {
         Ok(())
     } else {
         Err(format!("this build holds no planted bugs, {name} neither: `cargo sim` builds with them"))

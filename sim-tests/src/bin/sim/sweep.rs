@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use futures_util::stream::{self, StreamExt as _};
 use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest as _, Sha256};
 use sim_tests::oracles;
 use sim_tests::verdict::Verdict;
 use tokio::time::Instant;
@@ -32,7 +33,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
     let seeds = args.seed.map_or(args.seeds, |seed| Seeds { first: seed, beyond: seed + 1 });
     let work: Vec<(String, u64)> =
         scenarios.iter().flat_map(|name| (seeds.first..seeds.beyond).map(move |seed| (name.clone(), seed))).collect();
-    let jobs = if args.jobs > 0 { args.jobs } else { std::thread::available_parallelism().map_or(1, usize::from) };
+    let jobs = jobs(args.jobs);
 
     let deciding = Deciding::start(args.brain)?;
     let commit = files::commit();
@@ -44,9 +45,11 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
     let mut marks: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
     let mut checks: BTreeMap<String, u64> = oracles::NAMES.iter().map(|name| ((*name).to_owned(), 0)).collect();
     let mut count = 0_u64;
+    let mut hashes = BTreeMap::new();
     while let Some(verdict) = runs.next().await {
         let verdict = verdict?;
         count += 1;
+        hashes.insert((verdict.scenario.clone(), verdict.seed), (verdict.ok, verdict.hash.clone()));
         failed += u64::from(!verdict.ok);
         for (oracle, looked) in &verdict.checks {
             *checks.entry(oracle.clone()).or_default() += looked;
@@ -85,6 +88,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
     if args.json {
         let summary = serde_json::json!({
             "summary": true, "seeds": count, "failed": failed, "marks_missing": missing, "checks": checks, "idle": idle,
+            "hash": of_all(&hashes),
         });
         say(&summary.to_string());
     } else {
@@ -100,6 +104,20 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
         }
     }
     Ok(failed == 0 && missing.is_empty() && (idle.is_empty() || !whole))
+}
+
+/// One hash over every verdict and trace, in whatever order they came in: 16 hex digits.
+fn of_all(hashes: &BTreeMap<(String, u64), (bool, String)>) -> String {
+    let mut all = Sha256::new();
+    for ((scenario, seed), (ok, hash)) in hashes {
+        all.update(format!("{scenario} {seed} {ok} {hash}\n"));
+    }
+    all.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How many processes at once; 0: one a core.
+pub(crate) fn jobs(wanted: usize) -> usize {
+    if wanted > 0 { wanted } else { std::thread::available_parallelism().map_or(1, usize::from) }
 }
 
 /// The same seed twice, with nothing in common but the seed; true if the traces are equal.
@@ -165,7 +183,7 @@ fn difference(first: &Path, second: &Path) -> std::io::Result<String> {
 }
 
 /// Runs one seed in a process of its own.
-async fn child(
+pub(crate) async fn child(
     scenario: String,
     seed: u64,
     deciding: &Deciding,

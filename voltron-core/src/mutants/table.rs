@@ -1,0 +1,111 @@
+//! The table of planted bugs. To add one: a variant of [`Mutant`], a row here, `mutant!(…)` where it sits.
+//!
+//! Bugs of the Brain sit in the core that it shares with the simulator (`brain/model`) or in its Rust shell
+//! (`brain/shell`). There is none of presence and of policy modules: those parts do not exist yet.
+
+use super::{Finder, Mutant, Planted};
+
+/// A bug that the swarm must find.
+const fn swarm(name: &'static str, mutant: Mutant, part: &'static str, oracles: &'static [&'static str]) -> Planted {
+    Planted { name, mutant, part, finder: Finder::Swarm, oracles, mark: None, own: None }
+}
+
+/// A bug that a test must find.
+const fn test(
+    name: &'static str,
+    mutant: Mutant,
+    part: &'static str,
+    target: &'static str,
+    test: &'static str,
+) -> Planted {
+    let finder = Finder::Test { target, name: test };
+    Planted { name, mutant, part, finder, oracles: &[], mark: None, own: None }
+}
+
+impl Planted {
+    /// Behind the branch with this mark.
+    const fn behind(self, mark: &'static str) -> Self {
+        Self { mark: Some(mark), ..self }
+    }
+
+    /// Found by this scenario within three seeds.
+    const fn own(self, scenario: &'static str) -> Self {
+        Self { own: Some(scenario), ..self }
+    }
+}
+
+/// Every planted bug.
+pub const PLANTED: &[Planted] = &[
+    swarm("ack-before-append", Mutant::AckBeforeAppend, "brain/model", &["A1", "A9", "A11"]),
+    // Two owners that both believe they wrote: which promise of the log breaks first depends on who listens.
+    swarm(
+        "fence-conflict-is-success",
+        Mutant::FenceConflictIsSuccess,
+        "brain/model",
+        &["A1", "A3", "A4", "A6", "A7", "A9", "A11"],
+    )
+    .behind("brain.take-over")
+    .own("split"),
+    swarm("absence-is-failure", Mutant::AbsenceIsFailure, "brain/model", &["A1", "A3", "A11"])
+        .behind("brain.commit-retried")
+        .own("split"),
+    swarm("duplicate-applied", Mutant::DuplicateApplied, "brain/model", &["A1", "A3"]).behind("brain.dedupe-hit"),
+    swarm("gap-ignored", Mutant::GapIgnored, "shield", &["A5"]).behind("shield.gap"),
+    swarm("reorder-after-resubscribe", Mutant::ReorderAfterResubscribe, "shield", &["A5"]).behind("shield.resume"),
+    swarm("expectation-left-out", Mutant::ExpectationLeftOut, "spine", &["A1"]).behind("brain.take-over").own("split"),
+    swarm("undecided-is-conflict", Mutant::UndecidedIsConflict, "brain/shell", &["A1", "A3", "A11"])
+        .behind("brain.commit-retried")
+        .own("split"),
+    test(
+        "term-reissued",
+        Mutant::TermReissued,
+        "brain/model",
+        "room",
+        "a_served_room_outlives_its_generation_and_a_loaded_one_does_not",
+    ),
+    test(
+        "generation-not-reread",
+        Mutant::GenerationNotReread,
+        "brain/model",
+        "room",
+        "a_generation_that_changes_during_the_take_over_is_noticed",
+    ),
+    // No scenario trims: what a trimmed log held is read from it no more, and the oracles would miss it.
+    test(
+        "purge-without-seq",
+        Mutant::PurgeWithoutSeq,
+        "spine",
+        "contract_sim",
+        "jetstream::purge_keeps_the_position_and_later",
+    ),
+    swarm("no-tail-digest", Mutant::NoTailDigest, "brain/shell", &["D1"]).own("quiet"),
+    swarm("dedupe-lost-in-failover", Mutant::DedupeLostInFailover, "brain/model", &["A1", "A3"])
+        .behind("brain.take-over"),
+    test("reply-unchecked", Mutant::ReplyUnchecked, "brain/model", "room", "an_answer_goes_to_shields_only"),
+    test("room-id-unchecked", Mutant::RoomIdUnchecked, "shield", "hostile", "names_that_are_none_reach_nobody"),
+    test("tenant-from-envelope", Mutant::TenantFromEnvelope, "shield", "lib", "gate::tests::the_tenant_is_the_tokens"),
+    test(
+        "signature-over-reencoded",
+        Mutant::SignatureOverReencoded,
+        "shield",
+        "lib",
+        "gate::tests::a_signature_covers_the_bytes_as_they_came",
+    ),
+    test("reader-blocks-fan-out", Mutant::ReaderBlocksFanOut, "shield", "hostile", "a_slow_reader_goes_alone"),
+    test("outbox-unbounded", Mutant::OutboxUnbounded, "shield", "lib", "outbox::tests::messages_are_bounded_too"),
+    test(
+        "token-checked-once",
+        Mutant::TokenCheckedOnce,
+        "shield",
+        "edge",
+        "an_expired_token_ends_the_connection_unless_renewed",
+    ),
+    test("drain-drops-acks", Mutant::DrainDropsAcks, "shield", "edge", "draining_answers_tells_and_ends"),
+    test(
+        "reconnect-without-back-off",
+        Mutant::ReconnectWithoutBackOff,
+        "spine",
+        "lib",
+        "nats::backoff::tests::grows_to_its_bound_and_differs_between_names",
+    ),
+];
