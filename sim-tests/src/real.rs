@@ -159,12 +159,7 @@ impl Stack {
 
     /// A connection that may do everything.
     pub fn operator(&self) -> NatsSpine {
-        let user = UserSpec::operator(PASSWORD);
-        let options = SpineOptions {
-            credentials: Some(user.credentials()),
-            ..SpineOptions::new(self.nats.url(), &user.name, "_INBOX.log")
-        };
-        NatsSpine::connect(options)
+        NatsSpine::connect(SpineOptions::of_user(self.nats.url(), &UserSpec::operator(PASSWORD), "_INBOX.log"))
     }
 
     /// User and password of the operator, for other clients.

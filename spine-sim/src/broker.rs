@@ -3,6 +3,7 @@
 //! the bytes. Nothing here reads a clock or draws entropy but through [`BrokerOptions`].
 
 pub(crate) mod auth;
+mod border;
 pub(crate) mod core;
 pub(crate) mod faults;
 mod info;
@@ -35,7 +36,7 @@ pub struct BrokerOptions {
     pub seed: u64,
     /// Unix milliseconds, for the timestamps of stored messages.
     pub clock: Arc<dyn Fn() -> i64 + Send + Sync>,
-    /// Who may connect; empty: everybody.
+    /// Who may connect, to which account; empty: everybody, to the one with the streams.
     pub users: Vec<User>,
     /// The largest payload, headers included: 1 MiB.
     pub max_payload: usize,

@@ -5,7 +5,7 @@ pub(crate) mod api;
 pub(crate) mod config;
 pub(crate) mod file;
 mod get;
-mod mapping;
+pub(crate) mod mapping;
 mod publish;
 pub(crate) mod stream;
 

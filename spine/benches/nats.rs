@@ -4,6 +4,8 @@
 
 #[path = "support/counting.rs"]
 mod counting;
+#[path = "support/crossing.rs"]
+mod crossing;
 
 use std::path::Path;
 
@@ -61,7 +63,7 @@ async fn main() -> Anyhow<()> {
         }
     }
     spine.close().await;
-    Ok(())
+    crossing::measure().await
 }
 
 async fn requests_bare(bare: &async_nats::Client) -> Anyhow<Vec<Duration>> {

@@ -8,6 +8,7 @@
 //! spine::contract_tests!(MyWorld);
 //! ```
 
+pub mod accounts;
 mod cases;
 pub mod core;
 pub mod faults;

@@ -1,7 +1,7 @@
 //! JetStream's API as the Spine needs it, over anything that can make a [`Transport::call`]: the same code runs over
 //! async-nats in production and over the simulated connection.
 //!
-//! Requests are plain JSON on `$JS.API.…` (the shapes are those of NATS' ADR-31 for Direct Get and of its JetStream
+//! Requests are plain JSON on `$JS.API.…`, or wherever a user's account imports that (the shapes are those of NATS' ADR-31 for Direct Get and of its JetStream
 //! API reference), so a user needs no more permissions than the subjects it uses.
 
 mod append;
@@ -16,7 +16,7 @@ use proto::Subject;
 use tokio::time::{Duration, Instant};
 use voltron_core::tasks::timeout_at;
 
-use crate::{ReadError, StreamSeq};
+use crate::{ReadError, SpineOptions, StreamSeq};
 
 /// How an API call is made and answered.
 pub trait Transport: Sync {
@@ -74,15 +74,17 @@ pub enum CallError {
 #[derive(Clone, Copy, Debug)]
 pub struct JetStream<'a, T> {
     transport: &'a T,
+    // Where the API begins.
+    api: &'a str,
     // How many log streams there are.
     logs: u32,
     limit: Duration,
 }
 
 impl<'a, T: Transport> JetStream<'a, T> {
-    /// `logs`: how many log streams there are. `limit`: the longest that one call waits for all its answers.
-    pub const fn new(transport: &'a T, logs: u32, limit: Duration) -> Self {
-        Self { transport, logs, limit }
+    /// With the options' `api` and `logs`; one call waits for all its answers at most their `publish_timeout`.
+    pub fn new(transport: &'a T, options: &'a SpineOptions) -> Self {
+        Self { transport, api: &options.api, logs: options.logs, limit: options.publish_timeout }
     }
 
     /// One call with one answer.
@@ -101,7 +103,7 @@ impl<'a, T: Transport> JetStream<'a, T> {
         request: &impl serde::Serialize,
     ) -> Result<Result<A, wire::ApiError>, ReadError> {
         let body = serde_json::to_vec(request).expect("our requests are plain structs with text keys");
-        let answer = self.ask(&api_subject(to)?, None, body.into()).await?;
+        let answer = self.ask(&self.subject(to)?, None, body.into()).await?;
         if let Some(status) = answer.status {
             return Err(refused(status, &answer.description));
         }
@@ -111,11 +113,11 @@ impl<'a, T: Transport> JetStream<'a, T> {
     fn deadline(&self) -> Instant {
         Instant::now() + self.limit
     }
-}
 
-/// `$JS.API.` and the rest, which holds stream names and subjects that were parsed before.
-fn api_subject(rest: &str) -> Result<Subject, ReadError> {
-    Subject::from_wire(Bytes::from(format!("$JS.API.{rest}"))).map_err(|_| ReadError::NoStream)
+    /// The API's beginning and the rest, which holds stream names and subjects that were parsed before.
+    fn subject(&self, rest: &str) -> Result<Subject, ReadError> {
+        Subject::from_wire(Bytes::from(format!("{}.{rest}", self.api))).map_err(|_| ReadError::NoStream)
+    }
 }
 
 /// A bare status where a result was expected.

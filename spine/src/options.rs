@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::users::{JETSTREAM_API, UserSpec};
+
 /// Options of one connection, which is one NATS user.
 #[derive(Clone, Debug)]
 pub struct SpineOptions {
@@ -22,12 +24,14 @@ pub struct SpineOptions {
     pub ping_interval: Duration,
     /// The longest pause between two attempts to connect.
     pub reconnect_max: Duration,
+    /// Where JetStream's API begins for this user, without the last dot: [`Account::api`](crate::users::Account::api).
+    pub api: String,
     /// How many log streams there are (`LOG_0 … LOG_{logs-1}`): 1 in development, 8 in production.
     pub logs: u32,
 }
 
 impl SpineOptions {
-    /// Defaults for a broker at `url`.
+    /// Defaults for a broker at `url` that has no users.
     pub fn new(url: impl Into<String>, name: impl Into<String>, inbox_prefix: impl Into<String>) -> Self {
         Self {
             urls: vec![url.into()],
@@ -38,7 +42,17 @@ impl SpineOptions {
             publish_timeout: Duration::from_secs(2),
             ping_interval: Duration::from_secs(2),
             reconnect_max: Duration::from_secs(1),
+            api: JETSTREAM_API.into(),
             logs: 1,
+        }
+    }
+
+    /// Defaults for this user of a broker at `url`.
+    pub fn of_user(url: impl Into<String>, user: &UserSpec, inbox_prefix: impl Into<String>) -> Self {
+        Self {
+            credentials: Some(user.credentials()),
+            api: user.account.api().into(),
+            ..Self::new(url, &user.name, inbox_prefix)
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::users::{UserSpec, authorization};
+use crate::users::{UserSpec, accounts};
 use process::Process;
 
 /// The version that everything here was measured with; another one is refused.
@@ -29,7 +29,7 @@ pub struct ServerOptions {
     pub data: Option<PathBuf>,
     /// 0: the server picks a free one.
     pub port: u16,
-    /// Empty: anyone may do everything.
+    /// Empty: anyone may do everything, in one account.
     pub users: Vec<UserSpec>,
     /// Bytes; `None`: the server's default of 1 MiB.
     pub max_payload: Option<usize>,
@@ -195,7 +195,7 @@ impl NatsServer {
             text.push_str(&format!("max_payload: {limit}\n"));
         }
         if !self.options.users.is_empty() {
-            text.push_str(&authorization(&self.options.users));
+            text.push_str(&accounts(&self.options.users));
         }
         text
     }

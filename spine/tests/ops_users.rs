@@ -1,7 +1,7 @@
-//! The users of ops/nats/users.conf may do exactly what the table in `spine::users` says.
+//! The accounts and users of ops/nats/users.conf, and what crosses, are exactly those of the table in `spine::users`.
 
 use proto::NodeId;
-use spine::users::{UserSpec, authorization};
+use spine::users::{UserSpec, accounts};
 
 /// The file without comments and layout, the passwords' variables as in the table's own text.
 fn normal(text: &str) -> String {
@@ -21,6 +21,6 @@ fn the_production_users_are_the_tables() {
     // A variable stands without quotes: within them it would be the password itself.
     let table = users
         .iter()
-        .fold(authorization(&users), |text, user| text.replace(&format!("\"{}\"", user.password), &user.password));
+        .fold(accounts(&users), |text, user| text.replace(&format!("\"{}\"", user.password), &user.password));
     assert_eq!(normal(include_str!("../../ops/nats/users.conf")), normal(&table), "ops/nats/users.conf differs");
 }

@@ -112,10 +112,7 @@ fn roles<S>(
     brain_here: bool,
     connect: impl Fn(SpineOptions) -> S,
 ) -> Roles<S> {
-    let role = |user: &UserSpec, inbox: String| {
-        let options = SpineOptions::new(url, user.name.clone(), inbox);
-        connect(SpineOptions { credentials: Some(user.credentials()), ..options })
-    };
+    let role = |user: &UserSpec, inbox: String| connect(SpineOptions::of_user(url, user, inbox));
     let brain = brain_here.then(|| BrainRoles {
         writer: role(&users.writer, format!("_INBOX.w.{}", names.brain)),
         speaker: role(&users.speaker, format!("_INBOX.b.{}", names.brain)),

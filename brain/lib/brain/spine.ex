@@ -20,10 +20,10 @@ defmodule Brain.Spine do
   alias Brain.Nats
   alias Brain.Spine.{Append, Call, Read, StreamSpec, Streams}
 
-  @enforce_keys [:conn, :logs, :timeout_ms]
-  defstruct [:conn, :logs, :timeout_ms]
+  @enforce_keys [:conn, :api, :logs, :timeout_ms]
+  defstruct [:conn, :api, :logs, :timeout_ms]
 
-  @type t :: %__MODULE__{conn: Nats.conn(), logs: pos_integer, timeout_ms: pos_integer}
+  @type t :: %__MODULE__{conn: Nats.conn(), api: binary, logs: pos_integer, timeout_ms: pos_integer}
 
   @typedoc "A position in a stream, from 1 on; 0 as an expectation: the subject has no message."
   @type seq :: non_neg_integer
@@ -49,11 +49,12 @@ defmodule Brain.Spine do
 
   @doc """
   A Spine over a connection. `logs`: how many log streams there are (1). `timeout_ms`: the longest that a call waits for
-  all its answers (2,000).
+  all its answers (2,000). `api`: where JetStream's API begins in the account of the connection's user (`$JS.API`, as the
+  writer has it).
   """
-  @spec new(Nats.conn(), logs: pos_integer, timeout_ms: pos_integer) :: t
+  @spec new(Nats.conn(), logs: pos_integer, timeout_ms: pos_integer, api: binary) :: t
   def new(conn, options \\ []) do
-    %__MODULE__{conn: conn, logs: Keyword.get(options, :logs, 1), timeout_ms: Keyword.get(options, :timeout_ms, 2_000)}
+    struct!(%__MODULE__{conn: conn, api: "$JS.API", logs: 1, timeout_ms: 2_000}, options)
   end
 
   @doc """

@@ -196,7 +196,7 @@ defmodule Brain.NodeTest do
     two = brain(world, "brain-2")
     brains = %{"brain-1" => one, "brain-2" => two}
     shield = shield(world)
-    other = operator(world, "_INBOX.b.test")
+    other = witness(world, "_INBOX.b.test")
     %{node: first} = open(shield, @key)
     [second] = Map.keys(brains) -- [first]
     assert %{code: 0, seq: 1} = ask(shield, @key, say(@key, "ann", "1"))
@@ -276,21 +276,21 @@ defmodule Brain.NodeTest do
     assert %{code: ^absent} = open(shield, @key, false)
     eventually(fn -> room(brain, @key) == nil && :ok end)
 
-    operator = operator(world, "_INBOX.b.test")
+    witness = witness(world, "_INBOX.b.test")
     open = Codec.encode(%Internal.Open{room: "lobby", create: true})
 
     for reply <- ["log.1.t.acme.r.lobby", "_INBOX.b.test.9", "_INBOX.s.shield-1.a.b.c"] do
-      :ok = Nats.publish(operator.conn, "open.t.acme", reply, open)
+      :ok = Nats.publish(witness.conn, "open.t.acme", reply, open)
     end
 
     for body <- [<<255, 255>>, Codec.encode(%Internal.Open{room: "a.*", create: true}), ""] do
       send_to(shield, "open.t.acme", body)
-      send_to(operator, "sys.n.brain.brain-1.open", body)
+      send_to(witness, "sys.n.brain.brain-1.open", body)
     end
 
     assert %{code: 0} = open(shield, {"acme", "other"})
     assert room(brain, @key) == nil
-    assert log(operator, @key) == []
+    assert log(witness, @key) == []
   end
 
   test "a full node says that it is unavailable, and takes another room when one has gone" do

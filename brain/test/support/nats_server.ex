@@ -202,7 +202,7 @@ defmodule Brain.NatsServer do
     [
       "host: 127.0.0.1\njetstream { store_dir: \"#{Path.join(state.folder, "data")}\"#{sync} }\n",
       if(max = state.options[:max_payload], do: "max_payload: #{max}\n", else: ""),
-      if(users == [], do: "", else: Brain.NatsUsers.authorization(users)),
+      if(users == [], do: "", else: Brain.NatsUsers.accounts(users)),
       state.options[:config] || ""
     ]
   end

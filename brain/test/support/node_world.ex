@@ -23,11 +23,11 @@ defmodule Brain.NodeWorld do
   @type brain :: %{bus: atom, name: binary, metrics: Metrics.t(), id: term}
   @type shield :: %{conn: atom, spine: Spine.t(), sub: Nats.Sub.t(), inbox: binary}
 
-  @doc "A broker with users for these Brains, a Shield and the operator."
+  @doc "A broker with users for these Brains, a Shield, the operator and who may do everything beside the Shields."
   @spec world([binary]) :: pid
   def world(brains) do
     users = for name <- brains, user <- [NatsUsers.writer(name, "w"), NatsUsers.speaker(name, "p")], do: user
-    users = [NatsUsers.shield("shield-1", "s"), NatsUsers.operator("o") | users]
+    users = [NatsUsers.shield("shield-1", "s"), NatsUsers.operator("o"), NatsUsers.witness("x") | users]
     start_supervised!({NatsServer, [users: users]}, id: make_ref())
   end
 
@@ -78,19 +78,26 @@ defmodule Brain.NodeWorld do
   def room(brain, key), do: GenServer.whereis(Context.via(brain.bus, {:room, key}))
 
   @doc "The stand-in: connected, with its inbox subscribed."
-  @spec shield(pid, keyword) :: shield
-  def shield(world, as \\ [user: "shield-shield-1", password: "s", inbox_prefix: "_INBOX.s.shield-1"]) do
+  @spec shield(pid) :: shield
+  def shield(world), do: connected(world, NatsUsers.shield("shield-1", "s"), "_INBOX.s.shield-1")
+
+  @doc "A connection that may do everything where the streams are."
+  @spec operator(pid, binary) :: shield
+  def operator(world, inbox), do: connected(world, NatsUsers.operator("o"), inbox)
+
+  @doc "A connection that may do everything where Shields and speakers are."
+  @spec witness(pid, binary) :: shield
+  def witness(world, inbox), do: connected(world, NatsUsers.witness("x"), inbox)
+
+  defp connected(world, user, inbox) do
     conn = :"shield_#{System.unique_integer([:positive])}"
 
+    as = [user: user.name, password: user.password, inbox_prefix: inbox]
     options = [name: conn, urls: [NatsServer.url(world)], publish_timeout_ms: 5000, reconnect_max_ms: 50] ++ as
     start_supervised!({Nats, options}, id: conn)
-    {:ok, sub} = eventually(fn -> Nats.subscribe(conn, as[:inbox_prefix] <> ".*", nil) end)
-    %{conn: conn, spine: Spine.new(conn), sub: sub, inbox: as[:inbox_prefix]}
+    {:ok, sub} = eventually(fn -> Nats.subscribe(conn, inbox <> ".*", nil) end)
+    %{conn: conn, spine: Spine.new(conn, api: user.api), sub: sub, inbox: inbox}
   end
-
-  @doc "A connection that may do everything."
-  @spec operator(pid, binary) :: shield
-  def operator(world, inbox), do: shield(world, user: "operator", password: "o", inbox_prefix: inbox)
 
   @doc "A new command's bytes, as the Shield hands them on."
   @spec command(Brain.Id.room_key(), binary, V1.Command.t()) :: binary

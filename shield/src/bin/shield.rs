@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use clap::{Parser, Subcommand};
 use proto::NodeId;
 use shield::{Keys, ShieldParts};
+use spine::users::Account;
 use spine::{NatsSpine, SpineOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use voltron_core::config::{Config, Limits};
@@ -144,9 +145,12 @@ fn options(config: &Config, node: &NodeId) -> Result<SpineOptions, Failure> {
         }
         _ => None,
     };
+    // A broker with users has the accounts of ops/nats/users.conf; one without has no account but that of the streams.
+    let account = if credentials.is_some() { Account::App } else { Account::Log };
     let options = SpineOptions {
         urls: config.nats.urls.clone(),
         credentials,
+        api: account.api().into(),
         tls: config.nats.tls,
         publish_timeout: Duration::from_millis(config.nats.publish_timeout_ms),
         ping_interval: Duration::from_millis(config.nats.ping_interval_ms),

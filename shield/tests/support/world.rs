@@ -58,8 +58,7 @@ impl World {
         let (net, broker) = (MemNet::default(), Broker::new(options));
         let serving = serve(&net, &broker).await;
         let spine = |user: &UserSpec, inbox: &str| {
-            let mut options = SpineOptions::new("nats://127.0.0.1:4222", user.name.clone(), inbox);
-            options.credentials = Some(user.credentials());
+            let mut options = SpineOptions::of_user("nats://127.0.0.1:4222", user, inbox);
             options.publish_timeout = Duration::from_millis(400);
             options.reconnect_max = Duration::from_millis(50);
             SimSpine::connect(net.clone(), options, OsIds)
@@ -133,9 +132,7 @@ pub async fn until_ready(net: &MemNet, ready: bool) {
 
 /// A connection as the Brain's speaker has it, for what a test wants to overhear.
 pub fn speaker(net: &MemNet) -> SimSpine<MemNet> {
-    let user = UserSpec::speaker(&node("b"), "p");
-    let mut options = SpineOptions::new("nats://127.0.0.1:4222", user.name.clone(), "_INBOX.b.b");
-    options.credentials = Some(user.credentials());
+    let options = SpineOptions::of_user("nats://127.0.0.1:4222", &UserSpec::speaker(&node("b"), "p"), "_INBOX.b.b");
     SimSpine::connect(net.clone(), options, OsIds)
 }
 

@@ -402,11 +402,10 @@ impl World<'_> {
 
 fn options(config: &Config, user: &UserSpec, inbox: String) -> SpineOptions {
     SpineOptions {
-        credentials: Some(user.credentials()),
         publish_timeout: Duration::from_millis(config.nats.publish_timeout_ms),
         ping_interval: Duration::from_millis(config.nats.ping_interval_ms),
         logs: config.nats.logs,
-        ..SpineOptions::new(BROKER, &user.name, inbox)
+        ..SpineOptions::of_user(BROKER, user, inbox)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Users and what each may publish and subscribe to, with nats-server's meaning of allow and deny.
 
+use spine::users::Account;
+
 use crate::subject::{covers, has_wildcard, overlap};
 
 /// Subjects allowed and denied. An empty `allow` allows everything.
@@ -14,6 +16,8 @@ pub struct Access {
 /// A user of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
+    /// The account whose subjects these are.
+    pub account: Account,
     /// Name.
     pub name: String,
     /// Password.
@@ -25,15 +29,22 @@ pub struct User {
 }
 
 impl User {
-    /// A user who may do everything.
+    /// A user who may do everything where the streams are.
     pub fn new(name: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { name: name.into(), password: password.into(), publish: Access::default(), subscribe: Access::default() }
+        Self {
+            account: Account::Log,
+            name: name.into(),
+            password: password.into(),
+            publish: Access::default(),
+            subscribe: Access::default(),
+        }
     }
 }
 
 impl From<&spine::UserSpec> for User {
     fn from(spec: &spine::UserSpec) -> Self {
         Self {
+            account: spec.account,
             name: spec.name.clone(),
             password: spec.password.clone(),
             publish: Access::only(spec.publish.iter().cloned()),

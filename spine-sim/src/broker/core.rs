@@ -8,8 +8,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use spine::users::Account;
 use tokio::sync::Notify;
 
+use super::border::Border;
 use super::faults::Faults;
 use super::info::{Connect, Info};
 use super::{Access, BrokerOptions, Load};
@@ -33,7 +35,9 @@ pub(crate) struct Core {
     last_conn: ConnId,
     subs: BTreeMap<SubId, Sub>,
     last_sub: SubId,
-    trie: Trie,
+    /// One for each account, by its number.
+    tries: [Trie; Account::ALL.len()],
+    border: Border,
     pub(crate) jetstream: JetStream,
     pub(crate) faults: Faults,
     /// Reused between messages.
@@ -46,6 +50,7 @@ struct Conn {
     connect: Connect,
     /// Index in the options' users, once known.
     user: Option<usize>,
+    account: Account,
     authenticated: bool,
     greeted: bool,
     subs: BTreeMap<Bytes, SubId>,
@@ -59,6 +64,7 @@ struct Conn {
 #[derive(Debug)]
 struct Sub {
     conn: ConnId,
+    account: Account,
     sid: Bytes,
     pattern: Bytes,
     queue: Option<Bytes>,
@@ -86,7 +92,8 @@ impl Core {
             last_conn: 0,
             subs: BTreeMap::new(),
             last_sub: 0,
-            trie: Trie::default(),
+            tries: <[Trie; Account::ALL.len()]>::default(),
+            border: Border::new(),
             jetstream,
             faults: Faults::default(),
             matched: Vec::new(),
@@ -143,6 +150,7 @@ impl Core {
             peer,
             connect: Connect::default(),
             user: None,
+            account: Account::Log,
             authenticated: self.options.users.is_empty(),
             greeted: false,
             subs: BTreeMap::new(),
@@ -165,7 +173,7 @@ impl Core {
         let Some(conn) = self.conns.remove(&id) else { return };
         for sub in conn.subs.into_values() {
             if let Some(sub_entry) = self.subs.remove(&sub) {
-                self.trie.remove(&sub_entry.pattern, sub);
+                self.tries[sub_entry.account as usize].remove(&sub_entry.pattern, sub);
             }
         }
     }
@@ -258,9 +266,11 @@ impl Core {
             return;
         }
         let verbose = connect.verbose;
+        let account = user.and_then(|user| self.options.users.get(user)).map_or(Account::Log, |user| user.account);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.connect = connect;
             conn.user = user;
+            conn.account = account;
             conn.authenticated = true;
         }
         if verbose {
@@ -295,7 +305,7 @@ impl Core {
             client_id: id,
             client_ip: conn.peer.ip().to_string(),
             connect_info,
-            remote_account: connect_info.then_some("$G"),
+            remote_account: connect_info.then_some(if conn.user.is_some() { conn.account.name() } else { "$G" }),
             api_lvl: 5,
         };
         let mut line = BytesMut::from(&b"INFO "[..]);
@@ -335,8 +345,9 @@ impl Core {
             let pattern = Bytes::copy_from_slice(&pattern);
             let queue = queue.map(|queue| Bytes::copy_from_slice(&queue));
             conn.subs.insert(sid.clone(), number);
-            self.trie.insert(&pattern, number);
-            self.subs.insert(number, Sub { conn: id, sid, pattern, queue, seen: 0, max: None, filtered });
+            let account = conn.account;
+            self.tries[account as usize].insert(&pattern, number);
+            self.subs.insert(number, Sub { conn: id, account, sid, pattern, queue, seen: 0, max: None, filtered });
         }
         if verbose {
             self.send(id, b"+OK\r\n");
@@ -360,7 +371,7 @@ impl Core {
 
     fn remove_sub(&mut self, number: SubId) {
         let Some(sub) = self.subs.remove(&number) else { return };
-        self.trie.remove(&sub.pattern, number);
+        self.tries[sub.account as usize].remove(&sub.pattern, number);
         if let Some(conn) = self.conns.get_mut(&sub.conn) {
             conn.subs.remove(&sub.sid);
         }

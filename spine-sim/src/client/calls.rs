@@ -85,6 +85,6 @@ impl<N: Net> Transport for SimSpine<N> {
 
 impl<N: Net> SimSpine<N> {
     pub(super) fn jetstream(&self) -> JetStream<'_, Self> {
-        JetStream::new(self, self.shared.options.logs, self.shared.options.publish_timeout)
+        JetStream::new(self, &self.shared.options)
     }
 }

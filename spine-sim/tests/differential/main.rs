@@ -1,6 +1,7 @@
 //! The simulated broker against the real nats-server 2.15.1: the same bytes go to both, and what both say is compared,
 //! with the parts masked that no two servers share (ids, times). Hand-written cases, then random ones from seeds.
 
+mod accounts;
 #[path = "../common/mod.rs"]
 mod common;
 mod jetstream;

@@ -70,6 +70,11 @@ macro_rules! __contract_cases {
                 the_speaker_cannot_write_the_log
                 a_denied_request_ends_at_its_limit
                 a_wrong_password_never_connects;
+            accounts:
+                a_reply_subject_cannot_make_the_broker_store
+                a_reply_subject_cannot_make_the_broker_delete
+                where_shields_are_no_stream_listens
+                the_log_does_not_hear_the_shields;
         }
     };
 }

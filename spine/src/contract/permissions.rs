@@ -6,34 +6,40 @@ use tokio::time::timeout;
 
 use super::tools::*;
 use super::{Outcome, Setup, World};
+use crate::users::Account;
 use crate::{RequestError, Spine, SpineOptions, StreamSeq, SubscribeError, UserSpec, Via};
 
 fn node(name: &str) -> NodeId {
     name.parse().expect("a case's own node name is an id")
 }
 
-/// A broker with two Shields, one Brain and the operator.
-async fn guarded<W: World>() -> Result<W, String> {
+/// A broker with two Shields, one Brain, the operator and a witness.
+pub(super) async fn guarded<W: World>() -> Result<W, String> {
     let users = vec![
         UserSpec::shield(&node("s1"), "secret-s1"),
         UserSpec::shield(&node("s2"), "secret-s2"),
         UserSpec::writer(&node("b1"), "secret-w"),
         UserSpec::speaker(&node("b1"), "secret-b"),
         UserSpec::operator("secret-o"),
+        witness_user(),
     ];
     W::start(Setup { users, ..Setup::default() }).await
 }
 
 fn as_user(user: &UserSpec, inbox_prefix: &str) -> SpineOptions {
-    let credentials = Some(user.credentials());
-    SpineOptions { credentials, inbox_prefix: inbox_prefix.into(), ..options(&user.name) }
+    SpineOptions {
+        credentials: Some(user.credentials()),
+        api: user.account.api().into(),
+        inbox_prefix: inbox_prefix.into(),
+        ..options(&user.name)
+    }
 }
 
-fn shield(name: &str) -> SpineOptions {
+pub(super) fn shield(name: &str) -> SpineOptions {
     as_user(&UserSpec::shield(&node(name), &format!("secret-{name}")), &format!("_INBOX.s.{name}"))
 }
 
-fn writer() -> SpineOptions {
+pub(super) fn writer() -> SpineOptions {
     as_user(&UserSpec::writer(&node("b1"), "secret-w"), "_INBOX.w.b1")
 }
 
@@ -41,8 +47,17 @@ fn speaker() -> SpineOptions {
     as_user(&UserSpec::speaker(&node("b1"), "secret-b"), "_INBOX.b.b1")
 }
 
-fn operator() -> SpineOptions {
+pub(super) fn operator() -> SpineOptions {
     as_user(&UserSpec::operator("secret-o"), "_INBOX.o")
+}
+
+/// Who may do everything where Shields and speakers are: what this one cannot do, no captured process there can.
+fn witness_user() -> UserSpec {
+    UserSpec { account: Account::App, name: "witness".into(), ..UserSpec::operator("secret-x") }
+}
+
+pub(super) fn witness() -> SpineOptions {
+    as_user(&witness_user(), "_INBOX.x")
 }
 
 pub async fn every_user_can_do_its_work<W: World>() -> Outcome {
@@ -52,6 +67,9 @@ pub async fn every_user_can_do_its_work<W: World>() -> Outcome {
     streams(&writer).await?;
     let lobby = room("lobby");
     let (input, output, log) = (Subject::input(&lobby), Subject::output(&lobby), Subject::log(&lobby));
+    // That nobody is there is told at once.
+    let asked = shield.request(&input, body("say"), SOON).await;
+    same("no Brain", asked.map(drop), Err(RequestError::NoResponders))?;
     // The way of a message: in, stored, out, answered.
     let mut commands = said("speaker", speaker.subscribe(&pattern("in.t.*.r.*"), None, 10).await)?;
     let mut events = said("shield", shield.subscribe(&proto::Pattern::exact(&output), None, 10).await)?;
@@ -87,6 +105,11 @@ pub async fn every_user_can_do_its_work<W: World>() -> Outcome {
     same("heartbeat", text(&next(&mut beats).await?.body), "brain".into())?;
     said("shield", shield.publish(&Subject::heartbeat_shield(&node("s1")), None, body("shield")).await)?;
     same("own heartbeat", text(&next(&mut beats).await?.body), "shield".into())?;
+    // An operator's signal is heard on both sides.
+    let operator = connected_with(&world, operator()).await?;
+    let mut signals = said("shield", shield.subscribe(&pattern("sys.t.*.*"), None, 10).await)?;
+    said("operator", operator.publish(&subject("sys.t.acme.ban"), None, body("mallory")).await)?;
+    same("signal", text(&next(&mut signals).await?.body), "mallory".into())?;
     // Snapshots, generations, trimming.
     said("writer", writer.append(&Subject::snapshot(&lobby), StreamSeq::NONE, body("snap")).await)?;
     said("writer", writer.append(&Subject::generation(0), StreamSeq::NONE, body("gen")).await)?;
@@ -127,12 +150,21 @@ pub async fn a_denied_subscription_is_told<W: World>() -> Outcome {
 
 pub async fn a_denied_publish_is_not_delivered<W: World>() -> Outcome {
     let world = guarded::<W>().await?;
-    let witness = connected_with(&world, operator()).await?;
-    let mut all = said("operator", witness.subscribe(&pattern(">"), None, 10_000).await)?;
+    let mut all = Vec::new();
+    for (name, user) in [("operator", operator()), ("witness", witness())] {
+        let spine = connected_with(&world, user).await?;
+        let heard = said(name, spine.subscribe(&pattern(">"), None, 10_000).await)?;
+        all.push((name, spine, heard));
+    }
     let denied = [
         (shield("s1"), "log.1.t.acme.r.lobby"),
         (shield("s1"), "out.t.acme.r.lobby"),
+        (shield("s1"), "snap.1.t.acme.r.lobby"),
         (shield("s1"), "_INBOX.s.s2.1"),
+        (shield("s1"), "$JS.API.STREAM.DELETE.SNAP"),
+        (shield("s1"), "$JS.API.STREAM.MSG.GET.LOG_0"),
+        (shield("s1"), "store.STREAM.DELETE.SNAP"),
+        (shield("s1"), "$JS.ACK.LOG_0.c.1.1.1.1.1"),
         (shield("s1"), "sys.t.acme.kick"),
         (shield("s1"), "sys.n.hb.shield.s2"),
         (writer(), "_INBOX.s.s1.1"),
@@ -141,6 +173,8 @@ pub async fn a_denied_publish_is_not_delivered<W: World>() -> Outcome {
         (speaker(), "log.1.t.acme.r.lobby"),
         (speaker(), "snap.1.t.acme.r.lobby"),
         (speaker(), "gen.0"),
+        (speaker(), "$JS.API.STREAM.DELETE.SNAP"),
+        (speaker(), "store.STREAM.MSG.GET.LOG_0"),
         (speaker(), "_INBOX.w.b1.1"),
     ];
     for (user, to) in denied {
@@ -149,14 +183,17 @@ pub async fn a_denied_publish_is_not_delivered<W: World>() -> Outcome {
         said("publish", spine.publish(&subject(to), None, body("forbidden")).await)?;
         within("close", spine.close()).await?;
     }
-    said("operator", witness.publish(&subject("end"), None, body("end")).await)?;
-    loop {
-        let message = next(&mut all).await?;
-        check(message.body != "forbidden", || format!("a forbidden message arrived on {}", message.subject))?;
-        if message.body == "end" {
-            return Ok(());
+    for (name, spine, heard) in &mut all {
+        said(name, spine.publish(&subject("end"), None, body("end")).await)?;
+        loop {
+            let message = next(heard).await?;
+            check(message.body != "forbidden", || format!("a forbidden message arrived on {}", message.subject))?;
+            if message.body == "end" {
+                break;
+            }
         }
     }
+    Ok(())
 }
 
 pub async fn the_speaker_cannot_write_the_log<W: World>() -> Outcome {

@@ -8,7 +8,7 @@ use proto::{Pattern, StreamName, Subject};
 use voltron_core::tasks::timeout_at;
 
 use super::wire::{GetAnswer, GetRequest};
-use super::{Answers, JetStream, Transport, api_subject, refused};
+use super::{Answers, JetStream, Transport, refused};
 use crate::{Batch, ReadError, Stored, StreamSeq, Via};
 
 /// A batch ends after about so many bytes.
@@ -27,7 +27,7 @@ impl<T: Transport> JetStream<'_, T> {
         let stream = self.stream_of(of)?;
         match via {
             Via::Direct => {
-                let answer = self.ask(&api_subject(&format!("DIRECT.GET.{stream}.{of}"))?, None, Bytes::new()).await?;
+                let answer = self.ask(&self.subject(&format!("DIRECT.GET.{stream}.{of}"))?, None, Bytes::new()).await?;
                 match answer.status {
                     None => stored(answer.subject, answer.seq, answer.body).map(Some),
                     Some(404) => Ok(None),
@@ -106,7 +106,7 @@ impl<T: Transport> JetStream<'_, T> {
 
     /// A Direct Get with many answers, the last of them a status.
     async fn batch(&self, stream: &StreamName, request: &GetRequest<'_>, max: usize) -> Result<Batch, ReadError> {
-        let to = api_subject(&format!("DIRECT.GET.{stream}"))?;
+        let to = self.subject(&format!("DIRECT.GET.{stream}"))?;
         let body = serde_json::to_vec(request).expect("our requests are plain structs with text keys");
         let read = async {
             // One more for the end.

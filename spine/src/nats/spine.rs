@@ -161,7 +161,7 @@ impl Spine for NatsSpine {
 
 impl Inner {
     fn jetstream(&self) -> JetStream<'_, Self> {
-        JetStream::new(self, self.options.logs, self.options.publish_timeout)
+        JetStream::new(self, &self.options)
     }
 
     /// Publishes with a reply subject of its own. The caller holds the deadline.

@@ -159,7 +159,8 @@ schema! {
     nats: Nats {
         /// Servers of one cluster, `nats://host:port`, tried in this order.
         urls: Vec<String> = vec!["nats://127.0.0.1:4222".to_owned()], "";
-        /// The Shield's NATS user. The Brain's two users stand in `[brain]`.
+        /// The Shield's NATS user, in the account `APP` of ops/nats/users.conf. The Brain's two users stand in `[brain]`.
+        /// Without users, the broker has one account.
         user: Option<String> = None, "";
         /// File with that user's password; surrounding white space is ignored.
         password_file: Option<String> = None, "";

@@ -86,11 +86,11 @@ defmodule Brain.Spine.Call do
   def answered({:error, :closed}, spine), do: {:error, if(Nats.alive?(spine.conn), do: :timeout, else: :closed)}
   def answered({:error, _full_or_timeout}, _spine), do: {:error, :timeout}
 
-  @doc "A call of `$JS.API` with a JSON answer: its fields, or JetStream's own error in the second place."
+  @doc "A call of JetStream's API with a JSON answer: its fields, or JetStream's own error in the second place."
   @spec api(Spine.t(), binary, map, deadline) ::
           {:ok, map} | {:api_error, code :: non_neg_integer, binary} | {:error, Spine.read_error()}
   def api(spine, call, request, deadline) do
-    case ask(spine, "$JS.API." <> call, :jiffy.encode(request), deadline) do
+    case ask(spine, "#{spine.api}.#{call}", :jiffy.encode(request), deadline) do
       {:ok, %{status: nil, body: body}} -> parse(body)
       {:ok, %{status: status, headers: headers}} -> {:error, refused(status, headers)}
       {:error, reason} -> {:error, reason}

@@ -26,7 +26,7 @@ defmodule Brain.Spine.Read do
   end
 
   defp last(spine, stream, subject, :direct, deadline) do
-    case Call.ask(spine, "$JS.API.DIRECT.GET.#{stream}.#{subject}", "", deadline) do
+    case Call.ask(spine, "#{spine.api}.DIRECT.GET.#{stream}.#{subject}", "", deadline) do
       {:ok, %{status: nil} = message} -> direct(message)
       {:ok, %{status: 404}} -> {:ok, nil}
       {:ok, %{status: status, headers: headers}} -> {:error, Call.refused(status, headers)}
@@ -96,7 +96,7 @@ defmodule Brain.Spine.Read do
   defp batch(spine, stream, request, max, deadline) do
     with :ok <- Call.connected(spine, deadline) do
       tag = make_ref()
-      to = "$JS.API.DIRECT.GET." <> stream
+      to = "#{spine.api}.DIRECT.GET.#{stream}"
       # One more for the end.
       Nats.request_many(spine.conn, to, [], :jiffy.encode(request), Call.left(deadline), tag, max + 1)
       answers(spine, tag, deadline, [])

@@ -97,8 +97,7 @@ pub fn users(brains: &[&str]) -> Vec<UserSpec> {
 }
 
 pub fn options(addr: SocketAddr, user: &UserSpec, inbox: String) -> SpineOptions {
-    let mut options = SpineOptions::new(format!("nats://{addr}"), user.name.clone(), inbox);
-    options.credentials = Some(user.credentials());
+    let mut options = SpineOptions::of_user(format!("nats://{addr}"), user, inbox);
     options.publish_timeout = Duration::from_millis(400);
     options.reconnect_max = Duration::from_millis(50);
     options

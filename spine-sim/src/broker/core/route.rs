@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{BufMut, Bytes};
+use spine::users::Account;
 
 use super::{ConnId, Core, lossy, mix};
 use crate::jetstream::Outgoing;
@@ -16,6 +17,9 @@ use crate::wire;
 /// a real server would go round for ever.
 const HOPS_MAX: u8 = 16;
 
+/// What JetStream says, and in which account.
+type Said = (Account, Outgoing);
+
 impl Core {
     /// A client publishes.
     pub(super) fn publish(&mut self, id: ConnId, message: &Publish, now_ms: i64) {
@@ -26,7 +30,7 @@ impl Core {
             self.end(id);
             return;
         }
-        let user = conn.user;
+        let (user, account) = (conn.user, conn.account);
         let (verbose, pedantic, echo) = (connect.verbose, connect.pedantic, connect.echo);
         let wants_no_responders = connect.no_responders && message.reply.is_some();
         if pedantic && !is_literal(&message.subject) {
@@ -45,7 +49,7 @@ impl Core {
         }
         let mut out = Vec::new();
         let lied = wants_no_responders && self.faults.false_no_responders.strikes();
-        let taken = !lied && self.take(Some((id, echo)), message, now_ms, &mut out);
+        let taken = !lied && self.take(account, Some((id, echo)), message, now_ms, &mut out);
         if !taken && wants_no_responders {
             self.no_responders(id, message);
         }
@@ -55,41 +59,68 @@ impl Core {
     /// What became of held-back appends.
     pub(crate) fn settle_undecided(&mut self, stored: bool, now_ms: i64) {
         let out = self.jetstream.settle(stored, now_ms, &mut self.faults);
-        self.send_all(out, now_ms);
+        self.send_all(out.into_iter().map(|said| (Account::Log, said)).collect(), now_ms);
     }
 
     /// Sends what JetStream says, and what that causes in turn.
-    fn send_all(&mut self, out: Vec<Outgoing>, now_ms: i64) {
-        let mut queue: VecDeque<(Outgoing, u8)> = out.into_iter().map(|message| (message, 0)).collect();
-        while let Some((Outgoing { subject, header_len, payload }, hops)) = queue.pop_front() {
+    fn send_all(&mut self, out: Vec<Said>, now_ms: i64) {
+        let mut queue: VecDeque<(Said, u8)> = out.into_iter().map(|said| (said, 0)).collect();
+        while let Some(((account, Outgoing { subject, header_len, payload }), hops)) = queue.pop_front() {
             if hops >= HOPS_MAX {
                 continue;
             }
             let message = Publish { subject, reply: None, header_len, payload };
             let mut caused = Vec::new();
-            self.take(None, &message, now_ms, &mut caused);
-            queue.extend(caused.into_iter().map(|message| (message, hops + 1)));
+            self.take(account, None, &message, now_ms, &mut caused);
+            queue.extend(caused.into_iter().map(|said| (said, hops + 1)));
         }
     }
 
-    /// Subscribers, then streams, then the API. False: nobody took it.
-    fn take(&mut self, from: Option<(ConnId, bool)>, message: &Publish, now_ms: i64, out: &mut Vec<Outgoing>) -> bool {
-        let mut taken = self.deliver(from, message);
-        if message.subject.starts_with(b"$JS.API.") {
-            let body = &message.payload[message.header_len.unwrap_or(0)..];
-            if let Ok(subject) = std::str::from_utf8(&message.subject) {
-                taken |= self.jetstream.request(subject, body, message.reply.as_ref(), now_ms, out);
-            }
-        } else {
-            taken |= self.jetstream.ingest(message, now_ms, &mut self.faults, out);
+    /// Subscribers, then streams or the API, which are in LOG; what is asked in APP may cross. False: nobody took it.
+    fn take(
+        &mut self,
+        account: Account,
+        from: Option<(ConnId, bool)>,
+        message: &Publish,
+        now_ms: i64,
+        out: &mut Vec<Said>,
+    ) -> bool {
+        let taken = self.deliver(account, from, message);
+        match account {
+            Account::Log => taken | self.to_jetstream(Account::Log, message, now_ms, out),
+            Account::App => match self.border.lets_in(&message.subject) {
+                Some(subject) => {
+                    let asked = Publish { subject, ..message.clone() };
+                    let overheard = self.deliver(Account::Log, None, &Publish { reply: None, ..asked.clone() });
+                    taken | overheard | self.to_jetstream(Account::App, &asked, now_ms, out)
+                }
+                None => taken,
+            },
         }
+    }
+
+    /// To JetStream, which answers in the account of who asks; what else it says is said in LOG.
+    fn to_jetstream(&mut self, asker: Account, message: &Publish, now_ms: i64, out: &mut Vec<Said>) -> bool {
+        let mut said = Vec::new();
+        let taken = if message.subject.starts_with(b"$JS.API.") {
+            let body = &message.payload[message.header_len.unwrap_or(0)..];
+            std::str::from_utf8(&message.subject)
+                .is_ok_and(|subject| self.jetstream.request(subject, body, message.reply.as_ref(), now_ms, &mut said))
+        } else {
+            self.jetstream.ingest(message, now_ms, &mut self.faults, &mut said)
+        };
+        out.extend(said.into_iter().map(|said| (asker, said)));
         taken
     }
 
-    fn deliver(&mut self, from: Option<(ConnId, bool)>, message: &Publish) -> bool {
+    fn deliver(&mut self, account: Account, from: Option<(ConnId, bool)>, message: &Publish) -> bool {
         let mut matched = std::mem::take(&mut self.matched);
         matched.clear();
-        self.trie.matches(&message.subject, &mut matched);
+        self.tries[account as usize].matches(&message.subject, &mut matched);
+        if account == Account::Log && self.border.lets_out(&message.subject) {
+            self.tries[Account::App as usize].matches(&message.subject, &mut matched);
+            matched.sort_unstable();
+        }
         let mut groups: BTreeMap<Bytes, Vec<SubId>> = BTreeMap::new();
         let mut delivered = false;
         for number in &matched {
