@@ -4,5 +4,6 @@
 
 pub mod client;
 pub mod inspect;
+#[cfg(not(madsim))]
 pub mod release;
 pub mod token;

@@ -173,6 +173,11 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             body: passed.body,
             since: now,
         };
+        if mutant!(CommandInOwnTask) {
+            let shared = self.shared.clone();
+            tokio::spawn(async move { shared.replies.submit(pending).await });
+            return;
+        }
         self.shared.replies.submit(pending).await;
     }
 

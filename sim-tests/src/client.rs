@@ -9,6 +9,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use proto::{MessageId, RoomId, v1};
 use tokio::time::{Instant, sleep_until, timeout};
+use voltron_core::tasks::timeout_at;
 use voltron_core::trace::{self, Hash16, Record};
 use voltron_core::{Ids, Net, WallClock};
 
@@ -121,7 +122,7 @@ impl<C: WallClock> Player<C> {
         let target =
             Target { url: format!("ws://{address}/v1/ws"), token: Some(self.script.token.clone()), client_id: None };
         let deadline = (Instant::now() + CONNECT_LIMIT).min(ends);
-        let stream = match tokio::time::timeout_at(deadline, net.connect(address)).await {
+        let stream = match timeout_at(deadline, net.connect(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(_)) | Err(_) => return (core, shield + 1, false),
         };

@@ -3,10 +3,12 @@
 
 pub mod client;
 pub mod engine;
+#[cfg(not(madsim))]
 pub mod lockstep;
 pub mod logbook;
 pub mod oracles;
 pub mod plan;
+#[cfg(not(madsim))]
 pub mod real;
 pub mod scenario;
 pub mod seed;

@@ -58,6 +58,8 @@ pub enum Mutant {
     DrainDropsAcks,
     /// A lost connection to the broker is tried again without a pause.
     ReconnectWithoutBackOff,
+    /// The Shield sends each command from a task of its own, so that none holds up the reading of the next.
+    CommandInOwnTask,
 }
 
 /// A planted bug: what it is, and what must find it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::elixir;
 use crate::run::{Done, Stages, cargo_with, output, program, root, run, works};
 use crate::setup::{local, setup};
-use crate::sim::{FEATURES, binary};
+use crate::sim::{self, FEATURES, binary};
 use crate::tidy::tidy;
 
 /// Over this a recipe says so loudly.
@@ -14,6 +14,12 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// How many seeds CI runs beside that of the commit.
 const SEEDS: u64 = 64;
+
+/// Seeds of each scenario that CI runs under madsim.
+const MADSIM_SEEDS: &str = "0..4";
+
+/// The bug that only madsim sees, the scenario that shows it, and the oracle that it breaks.
+const RACE: (&str, &str, &str) = ("command-in-own-task", "burst", "A11");
 
 /// Seconds of fuzzing of each target in CI.
 const FUZZ_S: u64 = 20;
@@ -27,7 +33,7 @@ pub(crate) fn ci() -> Done {
     tests(&mut stages)?;
     stages.stage("clippy", clippy)?;
     stages.stage("dialyzer", elixir::dialyzer)?;
-    stages.stage("madsim world", madsim)?;
+    stages.stage("madsim smoke", madsim)?;
     stages.stage("fuzz", || fuzz(FUZZ_S))?;
     stages.stage("docs", docs)?;
     stages.finish(LIMIT);
@@ -48,12 +54,12 @@ fn tests(stages: &mut Stages) -> Done {
     stages.stage("build", || run(cargo_with(["build", "--all-targets"]).args(FEATURES)))?;
     stages.stage("Brain", elixir::test)?;
     // First of all simulations: a run that cannot be repeated proves nothing.
-    stages.stage("sim meta", || sim(&["meta"]))?;
+    stages.stage("sim meta", || simulate(&["meta"]))?;
     // With what holds the two Brains to each other: lockstep, and the tests on real processes (sim-tests/tests).
     stages.stage("tests", || run(cargo_with(["test"]).args(FEATURES)))?;
     stages.stage("seeds", || seeds(SEEDS))?;
     // Lockstep once more, in whole worlds: the Elixir cores decide, and each of their steps is compared.
-    stages.stage("seeds, Elixir cores", || sim(&["run", "smoke", "split", "--seeds", "0..4", "--brain", "elixir"]))
+    stages.stage("seeds, Elixir cores", || simulate(&["run", "smoke", "split", "--seeds", "0..4", "--brain", "elixir"]))
 }
 
 /// The inner loop: no real processes, a few seeds.
@@ -62,7 +68,7 @@ pub(crate) fn quick() -> Done {
     stages.stage("tidy", tidy)?;
     stages.stage("tests", || run(cargo_with(["test", "--lib", "--bins"]).args(FEATURES)))?;
     stages.stage("Brain's core", elixir::test_core)?;
-    stages.stage("sim meta", || sim(&["meta"]))?;
+    stages.stage("sim meta", || simulate(&["meta"]))?;
     stages.stage("seeds", || seeds(4))?;
     stages.finish(Duration::from_secs(3 * 60));
     Ok(())
@@ -77,20 +83,42 @@ fn clippy() -> Done {
     run(cargo_with(["clippy", "--all-targets"]).args(FEATURES).args(["--", "-D", "warnings"]))
 }
 
-/// The product crates compile where madsim owns sockets, time and the order of tasks. A target folder of its own:
-/// the flag changes every crate.
+/// The simulator's other engine, which shuffles the tasks of a host: every scenario, each run twice the same, and the bug
+/// that is planted for it alone.
 fn madsim() -> Done {
-    run(cargo_with(["check", "--locked", "--lib", "--no-default-features"])
-        .args(["-p", "shield", "-p", "brain-shell", "-p", "spine-sim"])
-        .env("RUSTFLAGS", "--cfg madsim --cfg tokio_unstable")
-        .env("CARGO_TARGET_DIR", root().join("target/madsim")))
+    run(&mut sim::madsim()?)?;
+    simulate(&["meta", "--engine", "madsim"])?;
+    simulate(&["run", "--engine", "madsim", "--seeds", MADSIM_SEEDS])?;
+    race()
+}
+
+/// A race between two tasks of one host: madsim shows it, by the oracle that it belongs to; turmoil, which runs tasks in
+/// the order in which they became ready, never does.
+fn race() -> Done {
+    let (bug, scenario, oracle) = RACE;
+    simulate(&["run", scenario, "--mutant", bug, "--seeds", "0..200"])?;
+    let mut sweep = program(binary()?);
+    sweep.args(["run", scenario, "--mutant", bug, "--engine", "madsim", "--seeds", "0..20", "--json"]);
+    let swept = sweep.output().map_err(|error| format!("the simulator cannot be run: {error}"))?;
+    let mut found = 0;
+    for line in String::from_utf8_lossy(&swept.stdout).lines() {
+        let verdict: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
+        if verdict["ok"] == false {
+            if verdict["oracle"] != oracle {
+                return Err(format!("{bug} was found by another oracle than {oracle}: {line}"));
+            }
+            found += 1;
+        }
+    }
+    println!("{bug}: turmoil shows it in 0 of 200 seeds, madsim in {found} of 20, by {oracle}");
+    if found == 0 { Err(format!("madsim did not find {bug} in 20 seeds of {scenario}")) } else { Ok(()) }
 }
 
 fn docs() -> Done {
     run(cargo_with(["doc", "--no-deps"]).args(FEATURES).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-fn sim(args: &[&str]) -> Done {
+fn simulate(args: &[&str]) -> Done {
     run(program(binary()?).args(args))
 }
 
@@ -98,7 +126,7 @@ fn sim(args: &[&str]) -> Done {
 fn seeds(more: u64) -> Done {
     let commit = output(program("git").args(["rev-parse", "HEAD"]))?;
     let first = seed_of(&commit)?;
-    sim(&["run", "--seeds", &format!("{first}..{}", first + 1 + more)])
+    simulate(&["run", "--seeds", &format!("{first}..{}", first + 1 + more)])
 }
 
 /// The first 12 hex digits: as much as JSON's numbers hold everywhere.

@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, Response, header};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use voltron_core::tasks::timeout_at;
 use voltron_core::{Ids, WallClock};
 
 use super::core::{Core, Frame, Full};
@@ -167,10 +168,10 @@ where
             poll_fn(|cx| self.poll_send(cx)).await?;
             self.socket.close(Some(CloseFrame { code: 1000.into(), reason: "".into() })).await
         };
-        if !matches!(tokio::time::timeout_at(deadline, farewell).await, Ok(Ok(()))) {
+        if !matches!(timeout_at(deadline, farewell).await, Ok(Ok(()))) {
             self.end(ABNORMAL, "the connection broke while closing");
         }
-        while let Ok(Some(event)) = tokio::time::timeout_at(deadline, self.next()).await {
+        while let Ok(Some(event)) = timeout_at(deadline, self.next()).await {
             events.push(event);
         }
         if !self.over {

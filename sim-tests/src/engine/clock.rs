@@ -23,7 +23,7 @@ impl SimClock {
 
 impl WallClock for SimClock {
     fn now_ms(&self) -> i64 {
-        let virtual_ms = turmoil::sim_elapsed().unwrap_or_default().as_millis();
+        let virtual_ms = <super::ThisEngine as super::Engine>::now().unwrap_or_default().as_millis();
         EPOCH_MS + i64::try_from(virtual_ms).unwrap_or(i64::MAX / 2) + self.offset_ms.load(Ordering::Relaxed)
     }
 }

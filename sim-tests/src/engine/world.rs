@@ -1,14 +1,14 @@
 //! One run: builds the world that a plan describes, lets time pass under the nemesis, waits until everything has
 //! settled, reads the log and asks the oracles.
 //!
-//! The production Shield and Brain run here unchanged, over [`TurmoilNet`], [`SimClock`] and [`SimIds`]; between them
-//! stands the simulated broker, with the users and permissions of production.
+//! The production Shield and Brain run here unchanged, over an [`Engine`]'s network, [`SimClock`] and [`SimIds`]; between
+//! them stands the simulated broker, with the users and permissions of production.
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use brain_shell::cores::{Cores, Model};
@@ -18,17 +18,14 @@ use spine_sim::{Broker, BrokerOptions, SimSpine};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{FilterFn, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
-use turmoil::Sim;
 use voltron_core::config::Config;
 use voltron_core::metrics::Metrics;
 use voltron_core::trace::{Record, TARGET};
 use voltron_core::{AllowAll, Net as _};
 
-use super::nemesis::{Nemesis, Stage as _};
-use super::stage::Turmoil;
-use super::{Cables, SimClock, SimIds, TurmoilNet};
+use super::nemesis::Nemesis;
+use super::{Deciders, Engine, Failure, SimClock, SimIds};
 use crate::client::{self, Deed, Script};
-use crate::lockstep::cores::{Driver, Failure};
 use crate::logbook::{self, LogbookError};
 use crate::oracles::{self, LOG_HOST};
 use crate::plan::{FARMS, Plan};
@@ -41,12 +38,8 @@ use crate::verdict::{Counts, Verdict};
 const BROKER: &str = "nats://broker:4222";
 /// Password of every user of the simulated broker.
 const PASSWORD: &str = "simulated";
-/// The step of virtual time.
-const TICK: Duration = Duration::from_millis(1);
 /// The longest that reading the log may take, virtual.
 const READ_LIMIT: Duration = Duration::from_secs(60);
-/// Segments that one socket or listener holds; a listener with more waiting connections ends the run.
-const TCP_CAPACITY: usize = 4096;
 
 /// What is the caller's choice.
 #[derive(Clone, Copy)]
@@ -56,7 +49,7 @@ pub struct Options<'a> {
     /// Which log lines go to standard error, e.g. `info,shield=debug`; none: none.
     pub log: Option<&'a str>,
     /// Whose cores decide in the model's place.
-    pub cores: Option<&'a Driver>,
+    pub cores: Option<&'a dyn Deciders>,
     /// Told the virtual time, in microseconds, after every tick.
     pub on_tick: fn(u64),
 }
@@ -109,13 +102,14 @@ impl From<Failure> for Stopped {
     }
 }
 
-/// Runs a plan.
-pub fn run(plan: &Plan, options: &Options<'_>) -> Result<Verdict, RunError> {
+/// Runs a plan on an engine.
+pub fn run<E: Engine>(plan: &Plan, options: &Options<'_>) -> Result<Verdict, RunError> {
     let config = config(plan)?;
-    let stopwatch = || turmoil::sim_elapsed().map(micros);
+    let stopwatch = || E::now().map(micros);
     let trace = Trace::new(Box::new(stopwatch), options.trace)?;
-    let records =
-        FilterFn::new(|metadata| metadata.target() == TARGET || (metadata.is_span() && metadata.name() == "node"));
+    let records = FilterFn::new(|metadata| {
+        metadata.target() == TARGET || (metadata.is_span() && E::SPANS.contains(&metadata.name()))
+    });
     let lines = match options.log {
         Some(filter) => filter.parse::<Targets>().map_err(|error| RunError::Log(error.to_string()))?,
         None => Targets::new(),
@@ -126,13 +120,13 @@ pub fn run(plan: &Plan, options: &Options<'_>) -> Result<Verdict, RunError> {
         tracing_subscriber::registry().with(trace.layer().with_filter(records)).with(shown.with_filter(lines));
     let mut verdict = Verdict { seed: plan.seed, ..Verdict::default() };
     tracing::subscriber::with_default(subscriber, || {
-        let world = World { plan, config: &config, cables: Cables::default(), trace: &trace, cores: options.cores };
-        if let Err(stopped) = world.play(options.on_tick, &mut verdict) {
+        let world = World { plan, config: &config, trace: &trace, cores: options.cores };
+        if let Err(stopped) = world.play::<E>(options.on_tick, &mut verdict) {
             verdict.oracle = Some(stopped.oracle().to_owned());
             verdict.what = Some(stopped.to_string());
             verdict.ok = false;
         }
-        if let Some(compared) = options.cores.map(Driver::compared).filter(|compared| *compared > 0) {
+        if let Some(compared) = options.cores.map(Deciders::compared).filter(|compared| *compared > 0) {
             verdict.checks.insert("X3".to_owned(), compared);
         }
     });
@@ -156,32 +150,30 @@ type WholeLog = Result<Vec<Record>, LogbookError>;
 struct World<'a> {
     plan: &'a Plan,
     config: &'a Config,
-    cables: Cables,
     trace: &'a Trace,
-    cores: Option<&'a Driver>,
+    cores: Option<&'a dyn Deciders>,
 }
 
 impl World<'_> {
-    fn play(&self, on_tick: fn(u64), verdict: &mut Verdict) -> Result<(), Stopped> {
-        let mut sim = self.engine();
-        let broker = self.broker(&mut sim);
-        (1..=self.plan.world.brains).for_each(|n| self.brain(&mut sim, n));
-        (1..=self.plan.world.shields).for_each(|n| self.shield(&mut sim, n));
-        (1..=FARMS).for_each(|n| self.farm(&mut sim, n));
+    fn play<E: Engine>(&self, on_tick: fn(u64), verdict: &mut Verdict) -> Result<(), Stopped> {
+        let mut engine = E::new(Draw::new(self.plan.seed, "engine").u64());
+        let broker = self.broker(&mut engine);
+        (1..=self.plan.world.brains).for_each(|n| self.brain(&mut engine, n));
+        (1..=self.plan.world.shields).for_each(|n| self.shield(&mut engine, n));
+        (1..=FARMS).for_each(|n| self.farm(&mut engine, n));
 
         let mut nemesis = Nemesis::new(self.plan, self.trace, broker);
-        let mut stage = Turmoil::new(sim, &self.cables);
         let world = &self.plan.world;
         let (run, settle) = (world.run.0.0, world.settle.0.0);
-        while stage.elapsed() < run {
-            nemesis.turn(&mut stage);
-            self.tick(stage.sim(), on_tick)?;
+        while engine.elapsed() < run {
+            nemesis.turn(&mut engine);
+            self.tick(&mut engine, on_tick)?;
         }
-        nemesis.heal_all(&mut stage);
-        while stage.elapsed() < run + settle {
-            self.tick(stage.sim(), on_tick)?;
+        nemesis.heal_all(&mut engine);
+        while engine.elapsed() < run + settle {
+            self.tick(&mut engine, on_tick)?;
         }
-        self.read_log(stage.sim(), on_tick)?;
+        self.read_log(&mut engine, on_tick)?;
 
         let lines = self.trace.since(0);
         let excused: Vec<String> = self.plan.excuse.keys().map(|oracle| oracle.0.clone()).collect();
@@ -189,7 +181,7 @@ impl World<'_> {
         verdict.counts = Counts::of(&lines);
         verdict.hash = self.trace.hash()?;
         verdict.records = lines.len() as u64;
-        verdict.virtual_s = stage.elapsed().as_secs_f64();
+        verdict.virtual_s = engine.elapsed().as_secs_f64();
         for line in &lines {
             if let Record::Mark { name } = &line.record {
                 *verdict.marks.entry(name.clone()).or_default() += 1;
@@ -198,31 +190,17 @@ impl World<'_> {
         Ok(())
     }
 
-    fn tick(&self, sim: &mut Sim<'_>, on_tick: fn(u64)) -> Result<bool, Stopped> {
-        let now = micros(sim.elapsed());
+    fn tick<E: Engine>(&self, engine: &mut E, on_tick: fn(u64)) -> Result<(), Stopped> {
+        let now = micros(engine.elapsed());
         on_tick(now);
         self.trace.advance(now);
-        if let Some(failure) = self.cores.and_then(Driver::failed) {
+        if let Some(failure) = self.cores.and_then(Deciders::failed) {
             return Err(failure.into());
         }
-        sim.step().map_err(|error| Stopped::Host(error.to_string()))
+        engine.tick().map_err(Stopped::Host)
     }
 
-    fn engine<'s>(&self) -> Sim<'s> {
-        let epoch = Duration::from_millis(u64::try_from(super::clock::EPOCH_MS).expect("after 1970"));
-        let mut builder = turmoil::Builder::new();
-        builder
-            .rng_seed(Draw::new(self.plan.seed, "engine").u64())
-            .epoch(SystemTime::UNIX_EPOCH + epoch)
-            .simulation_duration(Duration::from_secs(24 * 3600))
-            .tick_duration(TICK)
-            .min_message_latency(Duration::from_millis(1))
-            .max_message_latency(Duration::from_millis(6))
-            .tcp_capacity(TCP_CAPACITY);
-        builder.build()
-    }
-
-    fn broker(&self, sim: &mut Sim<'_>) -> Broker {
+    fn broker<E: Engine>(&self, engine: &mut E) -> Broker {
         let users = [self.users("brain"), self.users("shield"), vec![UserSpec::operator(PASSWORD)]].concat();
         let seed = Draw::new(self.plan.seed, "broker").u64();
         let options = BrokerOptions {
@@ -230,8 +208,8 @@ impl World<'_> {
             ..BrokerOptions::new(SimClock::new(0), seed)
         };
         let broker = Broker::new(options);
-        let (net, serving) = (TurmoilNet::new("broker", &self.cables), broker.clone());
-        sim.host("broker", move || {
+        let (net, serving) = (engine.net("broker"), broker.clone());
+        engine.host("broker", move || {
             let (net, broker) = (net.clone(), serving.clone());
             async move {
                 let listener = net.bind("0.0.0.0:4222").await?;
@@ -252,15 +230,15 @@ impl World<'_> {
         }
     }
 
-    fn brain(&self, sim: &mut Sim<'_>, n: u32) {
+    fn brain<E: Engine>(&self, engine: &mut E, n: u32) {
         let name = format!("brain-{n}");
         let node = node(&name);
-        let (net, ids, config) = (TurmoilNet::new(&name, &self.cables), self.ids(&name), self.config.clone());
+        let (net, ids, config) = (engine.net(&name), self.ids(&name), self.config.clone());
         let cores: Arc<dyn Cores> = match self.cores {
-            Some(driver) => driver.node(n.into()),
+            Some(deciders) => deciders.node(n.into()),
             None => Arc::new(Model),
         };
-        sim.host(name, move || {
+        engine.host(&name, move || {
             let (node, net, ids, config) = (node.clone(), net.clone(), ids.clone(), config.clone());
             let cores = Arc::clone(&cores);
             async move {
@@ -282,18 +260,18 @@ impl World<'_> {
         });
     }
 
-    fn shield(&self, sim: &mut Sim<'_>, n: u32) {
+    fn shield<E: Engine>(&self, engine: &mut E, n: u32) {
         let name = format!("shield-{n}");
         let node = node(&name);
-        let (net, ids, config) = (TurmoilNet::new(&name, &self.cables), self.ids(&name), self.config.clone());
+        let (net, ids, config) = (engine.net(&name), self.ids(&name), self.config.clone());
         let secret = tokens::secret(self.plan.seed);
-        sim.host(name, move || {
+        engine.host(&name, move || {
             let (node, net, ids, config) = (node.clone(), net.clone(), ids.clone(), config.clone());
             async move {
                 let user = UserSpec::shield(&node, PASSWORD);
                 let options = options(&config, &user, format!("_INBOX.s.{node}"));
                 let spine = SimSpine::connect(net.clone(), options, ids.clone());
-                let parts = shield::ShieldParts::<TurmoilNet, _, _, _> {
+                let parts = shield::ShieldParts::<E::Net, _, _, _> {
                     node,
                     ws: net.bind("0.0.0.0:4000").await?,
                     http: Some(net.bind("0.0.0.0:4001").await?),
@@ -312,15 +290,15 @@ impl World<'_> {
     }
 
     /// Every client with `n` as its remainder.
-    fn farm(&self, sim: &mut Sim<'_>, n: u32) {
+    fn farm<E: Engine>(&self, engine: &mut E, n: u32) {
         let name = format!("clients-{n}");
-        let net = TurmoilNet::new(&name, &self.cables);
+        let net = engine.net(&name);
         let scripts: Vec<Script> = (1..=self.plan.world.clients)
             .filter(|client| client % FARMS == n % FARMS)
             .map(|c| self.script(c))
             .collect();
         let seed = self.plan.seed;
-        sim.host(name, move || {
+        engine.host(&name, move || {
             let (net, scripts) = (net.clone(), scripts.clone());
             async move {
                 let players = scripts.into_iter().map(|script| {
@@ -358,16 +336,16 @@ impl World<'_> {
     }
 
     /// Reads every room's log into the trace, under the name [`LOG_HOST`].
-    fn read_log(&self, sim: &mut Sim<'_>, on_tick: fn(u64)) -> Result<(), Stopped> {
+    fn read_log<E: Engine>(&self, engine: &mut E, on_tick: fn(u64)) -> Result<(), Stopped> {
         let world = &self.plan.world;
         let rooms: Vec<RoomKey> = (1..=world.tenants)
             .flat_map(|t| (1..=world.rooms).map(move |r| RoomKey::new(tenant(t), room(r))))
             .collect();
-        let (net, ids) = (TurmoilNet::new("log-reader", &self.cables), self.ids("log-reader"));
+        let (net, ids) = (engine.net("log-reader"), self.ids("log-reader"));
         let options = options(self.config, &UserSpec::operator(PASSWORD), "_INBOX.log".to_owned());
         let found: Arc<Mutex<Option<WholeLog>>> = Arc::default();
         let put = found.clone();
-        sim.client("log-reader", async move {
+        engine.client("log-reader", async move {
             let spine = SimSpine::connect(net, options, ids);
             let mut link = spine.link();
             link.wait_for(spine::Link::is_up).await?;
@@ -381,15 +359,15 @@ impl World<'_> {
             *put.lock().expect("no panic happens while it is held") = Some(read.await);
             Ok(())
         });
-        let deadline = sim.elapsed() + READ_LIMIT;
+        let deadline = engine.elapsed() + READ_LIMIT;
         loop {
-            self.tick(sim, on_tick)?;
+            self.tick(engine, on_tick)?;
             if let Some(records) = found.lock().expect("no panic happens while it is held").take() {
                 let records = records.map_err(Stopped::Log)?;
                 records.into_iter().for_each(|record| self.trace.push(LOG_HOST, record));
                 return Ok(());
             }
-            if sim.elapsed() > deadline {
+            if engine.elapsed() > deadline {
                 return Err(Stopped::Unreadable);
             }
         }

@@ -21,17 +21,7 @@ use super::link::Line;
 use super::machines::Machines;
 use super::report;
 use super::wire::{self, Place, back};
-
-/// Why the cores do not decide any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// They do not do what the model does.
-    Differs(String),
-    /// A core raised, or said what no core can say.
-    Broken(String),
-    /// The process does not answer.
-    Silent(String),
-}
+use crate::engine::{Deciders, Failure};
 
 /// One connection to a driven process: the cores of one simulated world. Clones share it.
 #[derive(Clone)]
@@ -54,21 +44,6 @@ impl Driver {
         Ok(Self(Arc::new(Mutex::new(inner))))
     }
 
-    /// The cores of the node with this number.
-    pub fn node(&self, node: u64) -> Arc<dyn Cores> {
-        Arc::new(NodeCores { driver: self.clone(), node })
-    }
-
-    /// The first failure; from then on no core decides anything.
-    pub fn failed(&self) -> Option<Failure> {
-        self.lock().failed.clone()
-    }
-
-    /// How many steps were compared.
-    pub fn compared(&self) -> u64 {
-        self.lock().compared
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,6 +63,20 @@ impl Driver {
 
     fn broken(&self, what: &str) {
         self.lock().failed.get_or_insert_with(|| Failure::Broken(what.to_owned()));
+    }
+}
+
+impl Deciders for Driver {
+    fn node(&self, node: u64) -> Arc<dyn Cores> {
+        Arc::new(NodeCores { driver: self.clone(), node })
+    }
+
+    fn failed(&self) -> Option<Failure> {
+        self.lock().failed.clone()
+    }
+
+    fn compared(&self) -> u64 {
+        self.lock().compared
     }
 }
 

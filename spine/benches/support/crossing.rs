@@ -18,7 +18,7 @@ const READS: usize = 250;
 const BATCH: u32 = 64;
 
 /// Prints a table with two lines for each thing: in the streams' account, and in the Shields'.
-pub async fn measure() -> Anyhow<()> {
+pub(crate) async fn measure() -> Anyhow<()> {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let node: NodeId = "bench".parse()?;
     let (operator, shield) = (UserSpec::operator("o"), UserSpec::shield(&node, "s"));

@@ -108,4 +108,13 @@ pub const PLANTED: &[Planted] = &[
         "lib",
         "nats::backoff::tests::grows_to_its_bound_and_differs_between_names",
     ),
+    Planted {
+        name: "command-in-own-task",
+        mutant: Mutant::CommandInOwnTask,
+        part: "shield",
+        finder: Finder::Madsim("burst"),
+        oracles: &["A11"],
+        mark: None,
+        own: None,
+    },
 ];

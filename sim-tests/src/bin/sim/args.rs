@@ -8,6 +8,8 @@ use sim_tests::scenario::{Span, Word as _};
 
 use crate::brain::Brain;
 
+use crate::engine::Engine;
+
 /// The deterministic simulator: the whole system from one seed.
 #[derive(Debug, Parser)]
 #[command(name = "sim", disable_version_flag = true)]
@@ -67,6 +69,9 @@ pub(crate) struct RunArgs {
     /// Only this seed
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     pub(crate) seed: Option<u64>,
+    /// Which simulator
+    #[arg(long, value_enum, default_value = "turmoil", value_name = "ENGINE")]
+    pub(crate) engine: Engine,
     /// How many processes at once; 0: one a core
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) jobs: usize,
@@ -94,6 +99,9 @@ pub(crate) struct One {
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) one: One,
+    /// Which simulator
+    #[arg(long, value_enum, default_value = "turmoil", value_name = "ENGINE")]
+    pub(crate) engine: Engine,
     /// Write the trace here, one JSON record a line
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
@@ -165,6 +173,9 @@ pub(crate) struct MetaArgs {
     /// The seed
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Which simulator
+    #[arg(long, value_enum, default_value = "turmoil", value_name = "ENGINE")]
+    pub(crate) engine: Engine,
     /// Plant this bug
     #[arg(long, value_name = "NAME")]
     pub(crate) mutant: Option<String>,
@@ -183,6 +194,8 @@ pub(crate) struct OneArgs {
     pub(crate) cores: Option<PathBuf>,
     #[arg(long)]
     pub(crate) mutant: Option<String>,
+    #[arg(long)]
+    pub(crate) log: Option<String>,
     /// What the operating system's entropy is drawn from
     #[arg(long, default_value_t = 0)]
     pub(crate) salt: u64,

@@ -8,6 +8,9 @@
 //! children, or for sockets by a runtime's clock. (A blocking read, whose limit is the kernel's, is none of these: so are
 //! the Elixir cores driven.)
 //!
+//! Under `--cfg madsim` the first three are madsim's own, made from the seed whenever a host runs; `syscall`, which it lacks, is
+//! ours there too.
+//!
 //! # Safety
 //! - Each function has exactly the C prototype that it replaces, on 64-bit Linux. `syscall` is variadic in C; on the
 //!   calling conventions of x86-64 and AArch64 its arguments, all integers or pointers, arrive in the same registers as
@@ -18,6 +21,10 @@
 //!   arguments that came in.
 //! - Nothing here allocates, locks or panics, so it may run inside an allocator or before `main`.
 #![allow(unsafe_code)]
+#![cfg_attr(
+    madsim,
+    allow(dead_code, unused_imports, reason = "what the functions are made of that are not ours there")
+)]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -113,6 +120,7 @@ mod libc_names {
         }
     }
 
+    #[cfg(not(madsim))]
     #[unsafe(no_mangle)]
     unsafe extern "C" fn getrandom(out: *mut c_void, len: usize, flags: c_uint) -> isize {
         static NEXT: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
@@ -129,6 +137,7 @@ mod libc_names {
         unsafe { std::mem::transmute::<*mut c_void, Getrandom>(found)(out, len, flags) }
     }
 
+    #[cfg(not(madsim))]
     #[unsafe(no_mangle)]
     unsafe extern "C" fn getentropy(out: *mut c_void, len: usize) -> c_int {
         static NEXT: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
@@ -145,6 +154,7 @@ mod libc_names {
         unsafe { std::mem::transmute::<*mut c_void, Getentropy>(found)(out, len) }
     }
 
+    #[cfg(not(madsim))]
     #[unsafe(no_mangle)]
     unsafe extern "C" fn clock_gettime(clock: c_int, out: *mut Timespec) -> c_int {
         static NEXT: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());

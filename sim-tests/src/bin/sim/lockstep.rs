@@ -11,8 +11,7 @@ use sim_tests::lockstep::run::{self, Options, Ran, size};
 use tokio::time::Instant;
 
 use crate::args::LockstepArgs;
-use crate::one;
-use crate::sweep::say;
+use crate::one::{self, say};
 
 /// From so many histories on, a cell of the table that was not reached is a failure.
 const TABLE_FROM: u64 = 1000;

@@ -1,25 +1,44 @@
 //! `cargo sim`: exit status 0 all held, 1 an oracle failed (the replay command is printed), 2 bad use.
+//!
+//! Built with `--cfg madsim` there is but the hidden `one`: that world has no processes and sockets to wait for, so the
+//! ordinary build starts this one, a process a seed (see [`engine`]).
+#![cfg_attr(madsim, allow(dead_code, reason = "the arguments of the other commands"))]
 
 mod args;
+#[cfg(not(madsim))]
 mod brain;
+#[cfg(not(madsim))]
 mod draw;
+mod engine;
 mod files;
 mod interpose;
+#[cfg(not(madsim))]
 mod lockstep;
+#[cfg(not(madsim))]
 mod mutants;
 mod one;
+#[cfg(not(madsim))]
 mod shrink;
+#[cfg(not(madsim))]
 mod sweep;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
+#[cfg(not(madsim))]
 use sim_tests::{oracles, trace};
 
-use args::{Cli, Command, OneArgs, ReplayArgs};
+#[cfg(not(madsim))]
+use args::ReplayArgs;
+use args::{Cli, Command, OneArgs};
+#[cfg(not(madsim))]
 use brain::Deciding;
-use one::Pretence;
-use sweep::say;
+#[cfg(not(madsim))]
+use engine::Engine;
+use one::{Pretence, json, say};
+use sim_tests::engine::Deciders;
+#[cfg(not(madsim))]
+use sweep::Way;
 
 fn main() -> ExitCode {
     match act(Cli::parse().command) {
@@ -32,6 +51,15 @@ fn main() -> ExitCode {
     }
 }
 
+#[cfg(madsim)]
+fn act(command: Command) -> Result<bool, String> {
+    match command {
+        Command::One(args) => child(&args),
+        _ => Err("this build runs single seeds for `cargo sim … --engine madsim`; call that".to_owned()),
+    }
+}
+
+#[cfg(not(madsim))]
 fn act(command: Command) -> Result<bool, String> {
     match command {
         Command::Run(args) => wait_for_children(sweep::run(&args)),
@@ -53,6 +81,7 @@ fn act(command: Command) -> Result<bool, String> {
 }
 
 /// Real timers and real processes: nothing is simulated in this one.
+#[cfg(not(madsim))]
 fn wait_for_children(work: impl Future<Output = Result<bool, String>>) -> Result<bool, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| format!("cannot start: {error}"))?.block_on(work)
@@ -61,13 +90,19 @@ fn wait_for_children(work: impl Future<Output = Result<bool, String>>) -> Result
 fn child(args: &OneArgs) -> Result<bool, String> {
     one::plant(args.mutant.as_deref())?;
     let pretence = Pretence { salt: args.salt, date_ms: args.date_ms };
+    #[cfg(not(madsim))]
     let cores = args.brain.driver(args.cores.as_deref())?;
-    let verdict =
-        one::simulate(&args.one.scenario, args.one.seed, args.trace.as_deref(), None, cores.as_ref(), pretence)?;
-    say(&sweep::json(&verdict));
+    #[cfg(not(madsim))]
+    let cores = cores.as_ref().map(|cores| cores as &dyn Deciders);
+    #[cfg(madsim)]
+    let cores: Option<&dyn Deciders> = None;
+    let (trace, log) = (args.trace.as_deref(), args.log.as_deref());
+    let verdict = one::simulate(&args.one.scenario, args.one.seed, trace, log, cores, pretence)?;
+    say(&json(&verdict));
     Ok(verdict.ok)
 }
 
+#[cfg(not(madsim))]
 fn replay(args: &ReplayArgs) -> Result<bool, String> {
     one::plant(args.mutant.as_deref())?;
     let (scenario, seed) = (&args.one.scenario, args.one.seed);
@@ -76,13 +111,18 @@ fn replay(args: &ReplayArgs) -> Result<bool, String> {
     let begun = tokio::time::Instant::now();
     let drawn = draw::Trace::kept(args.trace.as_deref(), args.html.is_some())?;
     let (trace, log) = (drawn.path(), args.log.as_deref());
-    let mut verdict = one::simulate(scenario, seed, trace, log, cores.as_ref(), Pretence::default())?;
+    let cores = cores.as_ref().map(|cores| cores as &dyn Deciders);
+    let mut verdict = match args.engine {
+        Engine::Turmoil => one::simulate(scenario, seed, trace, log, cores, Pretence::default())?,
+        Engine::Madsim => args.engine.replay(args, trace)?,
+    };
     verdict.wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    verdict.replay = sweep::replay(scenario, verdict.seed, args.brain, args.mutant.as_deref());
+    let way = Way { engine: args.engine, brain: args.brain, mutant: args.mutant.as_deref() };
+    verdict.replay = way.replay(scenario, verdict.seed);
     if let (Some(html), Some(path)) = (&args.html, drawn.path()) {
         draw::page(html, path, scenario, verdict.seed, &verdict.replay)?;
     }
-    say(&if args.json { sweep::json(&verdict) } else { verdict.text(&files::commit()) });
+    say(&if args.json { json(&verdict) } else { verdict.text(&files::commit()) });
     if !args.json {
         for (oracle, checks) in &verdict.checks {
             say(&format!("       {oracle} looked {checks} times"));
@@ -93,6 +133,7 @@ fn replay(args: &ReplayArgs) -> Result<bool, String> {
     Ok(verdict.ok)
 }
 
+#[cfg(not(madsim))]
 fn check(path: &std::path::Path, html: Option<&std::path::Path>, json: bool) -> Result<bool, String> {
     let lines = trace::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let judgement = oracles::judge(&lines, &[]);

@@ -14,9 +14,10 @@ use sim_tests::verdict::Verdict;
 use voltron_core::mutants::{Finder, Mutant, PLANTED, Planted};
 
 use crate::args::MutantsArgs;
+use crate::engine::Engine;
 use crate::files;
-use crate::one::Pretence;
-use crate::sweep::{child, jobs, replay, say};
+use crate::one::say;
+use crate::sweep::{jobs, ordinary};
 use table::Row;
 
 /// Disjoint ranges of seeds.
@@ -74,7 +75,7 @@ struct Hunt {
     jobs: usize,
     /// The plan without faults.
     calm: String,
-    /// Runs without a bug, by scenario and seed: `None` held, else what objected.
+    /// Runs without a bug, by scenario with engine and seed: `None` held, else what objected.
     control: BTreeMap<(String, u64), Option<String>>,
     bar: Option<ProgressBar>,
 }
@@ -89,41 +90,47 @@ impl Hunt {
     async fn row(&mut self, planted: &Planted) -> Result<Row, String> {
         let mut row = Row::new(planted);
         match planted.finder {
-            Finder::Swarm => self.by_runs(planted, "swarm", &mut row).await?,
-            Finder::Scenario(scenario) => self.by_runs(planted, scenario, &mut row).await?,
+            Finder::Swarm => self.by_runs(planted, Engine::Turmoil, "swarm", &mut row).await?,
+            Finder::Scenario(scenario) => self.by_runs(planted, Engine::Turmoil, scenario, &mut row).await?,
             Finder::Meta => outside::meta(planted, &mut row).await?,
             Finder::Test { target, name } => outside::test(planted, target, name, self.quick, &mut row).await?,
-            Finder::Madsim(_) => outside::not_here(planted, &mut row),
+            Finder::Madsim(scenario) => self.by_runs(planted, Engine::Madsim, scenario, &mut row).await?,
         }
         if !self.quick && planted.finder != Finder::Meta && !matches!(planted.finder, Finder::Test { .. }) {
-            let verdict = one(&self.calm, CALM_SEED, Some(planted.name)).await?;
+            let verdict = one(Engine::Turmoil, &self.calm, CALM_SEED, Some(planted.name)).await?;
             row.calm = Some(verdict.ok);
         }
         Ok(row)
     }
 
-    async fn by_runs(&mut self, planted: &Planted, scenario: &str, row: &mut Row) -> Result<(), String> {
+    async fn by_runs(
+        &mut self,
+        planted: &Planted,
+        engine: Engine,
+        scenario: &str,
+        row: &mut Row,
+    ) -> Result<(), String> {
         if self.quick {
             let (scenario, seeds) = match planted.own {
                 Some(own) => (own, OWN_SEEDS),
                 None => (scenario, QUICK_SEEDS),
             };
-            let found = self.search(planted, scenario, 0..seeds, row).await?;
-            row.note(planted, found.as_ref(), scenario);
+            let found = self.search(planted, engine, scenario, 0..seeds, row).await?;
+            row.note(planted, found.as_ref());
             row.after.push(found.map(|found| found.after));
             return Ok(());
         }
         for range in 0..RANGES {
             let first = range * self.seeds;
-            let found = self.search(planted, scenario, first..first + self.seeds, row).await?;
-            row.note(planted, found.as_ref(), scenario);
+            let found = self.search(planted, engine, scenario, first..first + self.seeds, row).await?;
+            row.note(planted, found.as_ref());
             row.after.push(found.map(|found| found.after));
         }
         if row.after.contains(&None)
             && let Some(own) = planted.own.filter(|own| *own != scenario)
         {
-            let found = self.search(planted, own, 0..OWN_SEEDS, row).await?;
-            row.note(planted, found.as_ref(), own);
+            let found = self.search(planted, engine, own, 0..OWN_SEEDS, row).await?;
+            row.note(planted, found.as_ref());
             row.own = Some((own, found.map(|found| found.after)));
         }
         Ok(())
@@ -133,6 +140,7 @@ impl Hunt {
     async fn search(
         &mut self,
         planted: &Planted,
+        engine: Engine,
         scenario: &str,
         seeds: std::ops::Range<u64>,
         row: &mut Row,
@@ -140,7 +148,8 @@ impl Hunt {
         let first = seeds.start;
         let mut looked = first;
         let mut found = None;
-        let mut runs = stream::iter(seeds).map(|seed| one(scenario, seed, Some(planted.name))).buffered(self.jobs);
+        let mut runs =
+            stream::iter(seeds).map(|seed| one(engine, scenario, seed, Some(planted.name))).buffered(self.jobs);
         while let Some(verdict) = runs.next().await {
             let verdict = verdict?;
             looked += 1;
@@ -158,28 +167,35 @@ impl Hunt {
         }
         drop(runs);
         if !self.quick {
-            row.false_alarms += self.control(scenario, first..looked, row).await?;
+            row.false_alarms += self.control(engine, scenario, first..looked, row).await?;
         }
         Ok(found)
     }
 
     /// The control arm: how many of these seeds raise an alarm without a bug.
-    async fn control(&mut self, scenario: &str, seeds: std::ops::Range<u64>, row: &mut Row) -> Result<u64, String> {
-        let known = |seed: &u64| self.control.contains_key(&(scenario.to_owned(), *seed));
+    async fn control(
+        &mut self,
+        engine: Engine,
+        scenario: &str,
+        seeds: std::ops::Range<u64>,
+        row: &mut Row,
+    ) -> Result<u64, String> {
+        let arm = format!("{scenario}{engine}");
+        let known = |seed: &u64| self.control.contains_key(&(arm.clone(), *seed));
         let open: Vec<u64> = seeds.clone().filter(|seed| !known(seed)).collect();
-        let mut runs = stream::iter(open).map(|seed| one(scenario, seed, None)).buffered(self.jobs);
+        let mut runs = stream::iter(open).map(|seed| one(engine, scenario, seed, None)).buffered(self.jobs);
         let mut done = Vec::new();
         while let Some(verdict) = runs.next().await {
             let verdict = verdict?;
             let objection = (!verdict.ok).then(|| {
                 let oracle = verdict.oracle.as_deref().unwrap_or("-");
-                format!("{oracle}: {}", replay(&verdict.scenario, verdict.seed, None))
+                format!("{oracle}: {}", verdict.replay)
             });
-            done.push(((scenario.to_owned(), verdict.seed), objection));
+            done.push(((arm.clone(), verdict.seed), objection));
         }
         drop(runs);
         self.control.extend(done);
-        let alarms = seeds.filter_map(|seed| self.control.get(&(scenario.to_owned(), seed))?.clone());
+        let alarms = seeds.filter_map(|seed| self.control.get(&(arm.clone(), seed))?.clone());
         let alarms: Vec<String> = alarms.collect();
         row.alarms.extend(alarms.iter().cloned());
         Ok(alarms.len() as u64)
@@ -192,8 +208,8 @@ impl Hunt {
     }
 }
 
-async fn one(scenario: &str, seed: u64, mutant: Option<&str>) -> Result<Verdict, String> {
-    child(scenario.to_owned(), seed, mutant.map(str::to_owned), None, Pretence::default(), &[]).await
+async fn one(engine: Engine, scenario: &str, seed: u64, mutant: Option<&str>) -> Result<Verdict, String> {
+    ordinary(engine, scenario, seed, mutant, None).await
 }
 
 /// The smoke scenario with nothing going wrong: a bug that shows there is no test of a simulator.

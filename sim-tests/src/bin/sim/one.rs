@@ -1,9 +1,10 @@
 //! One seed in this process: `replay`, and what `run` and `meta` start as children.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use sim_tests::engine::world::{self, Options};
-use sim_tests::lockstep::cores::Driver;
+use sim_tests::engine::{Deciders, Engine as _, ThisEngine};
 use sim_tests::verdict::Verdict;
 use voltron_core::mutants::{Mutant, PLANTED};
 
@@ -29,13 +30,13 @@ pub(crate) fn simulate(
     seed: u64,
     trace: Option<&Path>,
     log: Option<&str>,
-    cores: Option<&Driver>,
+    cores: Option<&dyn Deciders>,
     pretence: Pretence,
 ) -> Result<Verdict, String> {
     let plan = files::load(scenario)?.plan(scenario, seed).map_err(|error| format!("{scenario}: {error}"))?;
     let options = Options { trace, log, cores, on_tick: interpose::advance };
     interpose::begin(pretence.salt, pretence.date_ms);
-    let outcome = world::run(&plan, &options);
+    let outcome = ThisEngine::enclosed(seed, || world::run::<ThisEngine>(&plan, &options));
     interpose::end();
     let mut verdict = outcome.map_err(|error| format!("{scenario} seed {seed}: {error}"))?;
     verdict.scenario = scenario.to_owned();
@@ -54,4 +55,14 @@ pub(crate) fn plant(name: Option<&str>) -> Result<(), String> {
     } else {
         Err(format!("this build holds no planted bugs, {name} neither: `cargo sim` builds with them"))
     }
+}
+
+/// A verdict as one line.
+pub(crate) fn json(verdict: &Verdict) -> String {
+    serde_json::to_string(verdict).expect("a verdict has string keys and finite numbers")
+}
+
+/// A line on standard output; a closed pipe ends the talking, not the run.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

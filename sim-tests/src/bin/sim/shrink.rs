@@ -14,9 +14,10 @@ use sim_tests::verdict::Verdict;
 use tokio::time::Instant;
 
 use crate::args::ShrinkArgs;
+use crate::engine::Engine;
 use crate::files;
-use crate::one::Pretence;
-use crate::sweep::{child, jobs, replay, say};
+use crate::one::say;
+use crate::sweep::{jobs, ordinary, replay};
 
 /// Promises about what must be reached in the end; a run that ends too early breaks them for no reason.
 const IN_THE_END: [&str; 2] = ["D1", "P6"];
@@ -104,7 +105,7 @@ pub(crate) async fn run(args: &ShrinkArgs) -> Result<bool, String> {
 
 /// One run of the whole plan or the written file.
 async fn one(scenario: &str, seed: u64, mutant: Option<&str>, trace: Option<&Path>) -> Result<Verdict, String> {
-    child(scenario.to_owned(), seed, mutant.map(str::to_owned), trace, Pretence::default(), &[]).await
+    ordinary(Engine::Turmoil, scenario, seed, mutant, trace).await
 }
 
 /// The way in which a run fails.

@@ -1,7 +1,7 @@
 //! `run` and `meta`: one process per seed, because process-wide counters (task ids) would shift from run to run.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use crate::args::{MetaArgs, RunArgs, Seeds};
 use crate::brain::{Brain, Deciding};
+use crate::engine::Engine;
 use crate::files;
-use crate::one::Pretence;
+use crate::one::{Pretence, json, say};
 
 /// The longest that one seed may take, seconds on the wall clock.
 const SEED_LIMIT_S: u64 = 600;
@@ -36,10 +37,11 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
     let jobs = jobs(args.jobs);
 
     let deciding = Deciding::start(args.brain)?;
+    let way = Way { engine: args.engine, brain: args.brain, mutant: args.mutant.as_deref() };
     let commit = files::commit();
     let bar = (!args.json && std::io::stderr().is_terminal()).then(|| progress(work.len() as u64));
     let mut runs = stream::iter(work)
-        .map(|(name, seed)| child(name, seed, &deciding, args.mutant.clone(), None, Pretence::default(), &[]))
+        .map(|(name, seed)| child(name, seed, way, &deciding, None, Pretence::default(), &[]))
         .buffer_unordered(jobs);
     let mut failed = 0_u64;
     let mut marks: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
@@ -124,6 +126,7 @@ pub(crate) fn jobs(wanted: usize) -> usize {
 pub(crate) async fn meta(args: &MetaArgs) -> Result<bool, String> {
     let mut equal = true;
     let deciding = Deciding::start(Brain::Model)?;
+    let way = Way { engine: args.engine, brain: Brain::Model, mutant: args.mutant.as_deref() };
     for name in files::chosen(&args.scenarios)? {
         let folder = std::env::temp_dir().join(format!("arqon-meta-{}-{}", std::process::id(), args.seed));
         std::fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
@@ -138,9 +141,7 @@ pub(crate) async fn meta(args: &MetaArgs) -> Result<bool, String> {
         ];
         let mut hashes = Vec::new();
         for (trace, pretence, env) in worlds {
-            let verdict =
-                child(name.clone(), args.seed, &deciding, args.mutant.clone(), Some(trace.as_path()), pretence, &env)
-                    .await?;
+            let verdict = child(name.clone(), args.seed, way, &deciding, Some(trace.as_path()), pretence, &env).await?;
             if verdict.hash.is_empty() {
                 return Err(verdict.text(&files::commit()));
             }
@@ -182,22 +183,54 @@ fn difference(first: &Path, second: &Path) -> std::io::Result<String> {
     }
 }
 
-/// Runs one seed in a process of its own.
-pub(crate) async fn child(
+/// What a seed runs on, as the command line says it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Way<'a> {
+    pub(crate) engine: Engine,
+    pub(crate) brain: Brain,
+    pub(crate) mutant: Option<&'a str>,
+}
+
+impl Way<'_> {
+    /// The command that runs one seed again.
+    pub(crate) fn replay(self, scenario: &str, seed: u64) -> String {
+        let planted = self.mutant.map_or_else(String::new, |mutant| format!(" --mutant {mutant}"));
+        format!("cargo sim replay {scenario} --seed {seed}{}{}{planted}", self.engine, self.brain.argument())
+    }
+}
+
+/// The command that runs one seed again, on the default engine and with the model.
+pub(crate) fn replay(scenario: &str, seed: u64, mutant: Option<&str>) -> String {
+    Way { mutant, ..Way::default() }.replay(scenario, seed)
+}
+
+/// Runs one seed in a process of its own, with the model.
+pub(crate) async fn ordinary(
+    engine: Engine,
+    scenario: &str,
+    seed: u64,
+    mutant: Option<&str>,
+    trace: Option<&Path>,
+) -> Result<Verdict, String> {
+    let way = Way { engine, mutant, ..Way::default() };
+    child(scenario.to_owned(), seed, way, &Deciding::start(Brain::Model)?, trace, Pretence::default(), &[]).await
+}
+
+/// Runs one seed in a process of its own. `deciding` holds the cores that [`Way::brain`] names.
+async fn child(
     scenario: String,
     seed: u64,
+    way: Way<'_>,
     deciding: &Deciding,
-    mutant: Option<String>,
     trace: Option<&Path>,
     pretence: Pretence,
     env: &[(&str, &str)],
 ) -> Result<Verdict, String> {
-    let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let mut command = tokio::process::Command::new(own);
+    let mut command = tokio::process::Command::new(way.engine.program()?);
     command.args(["one", &scenario, "--seed", &seed.to_string()]);
     command.args(["--salt", &pretence.salt.to_string(), "--date-ms", &pretence.date_ms.to_string()]);
     command.args(deciding.arguments());
-    if let Some(mutant) = &mutant {
+    if let Some(mutant) = way.mutant {
         command.args(["--mutant", mutant]);
     }
     if let Some(trace) = trace {
@@ -213,7 +246,7 @@ pub(crate) async fn child(
         Ok(output) => output.map_err(|error| format!("cannot run one seed: {error}"))?,
         Err(_) => {
             let what = format!("no end after {SEED_LIMIT_S} s on the wall clock");
-            return Ok(finish(Verdict::broken(seed, &scenario, what), begun, deciding.brain, mutant.as_deref()));
+            return Ok(finish(Verdict::broken(seed, &scenario, what), begun, way));
         }
     };
     // 2: bad use, the same for every seed.
@@ -226,32 +259,17 @@ pub(crate) async fn child(
         let tail: Vec<&str> = stderr.lines().filter(|line| !line.trim().is_empty()).take(12).collect();
         Verdict::broken(seed, &scenario, format!("{}: {}", output.status, tail.join("\n       ")))
     });
-    Ok(finish(verdict, begun, deciding.brain, mutant.as_deref()))
+    Ok(finish(verdict, begun, way))
 }
 
-fn finish(mut verdict: Verdict, begun: Instant, brain: Brain, mutant: Option<&str>) -> Verdict {
+fn finish(mut verdict: Verdict, begun: Instant, way: Way<'_>) -> Verdict {
     verdict.wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    verdict.replay = replay(&verdict.scenario, verdict.seed, brain, mutant);
+    verdict.replay = way.replay(&verdict.scenario, verdict.seed);
     verdict
-}
-
-/// The command that runs one seed again.
-pub(crate) fn replay(scenario: &str, seed: u64, brain: Brain, mutant: Option<&str>) -> String {
-    let planted = mutant.map_or_else(String::new, |mutant| format!(" --mutant {mutant}"));
-    format!("cargo sim replay {scenario} --seed {seed}{}{planted}", brain.argument())
-}
-
-pub(crate) fn json(verdict: &Verdict) -> String {
-    serde_json::to_string(verdict).expect("a verdict has string keys and finite numbers")
 }
 
 fn progress(seeds: u64) -> ProgressBar {
     let bar = ProgressBar::new(seeds);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds  {per_sec}  {msg}  {eta} left");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-/// A line on standard output; a closed pipe ends the talking, not the run.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }

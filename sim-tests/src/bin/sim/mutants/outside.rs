@@ -87,8 +87,3 @@ async fn passes(target: &str, name: &str, mutant: Option<&str>) -> Result<bool, 
 fn ran(line: &str) -> Option<u64> {
     line.strip_prefix("running ")?.split_once(" test")?.0.parse().ok()
 }
-
-/// madsim is a build of its own: `cargo sim run --engine madsim` finds this one.
-pub(super) fn not_here(_planted: &Planted, row: &mut Row) {
-    row.after.push(None);
-}

@@ -3,7 +3,6 @@
 use voltron_core::mutants::{Finder, Planted};
 
 use super::Found;
-use crate::sweep::replay;
 
 /// One bug.
 pub(super) struct Row {
@@ -45,10 +44,10 @@ impl Row {
     }
 
     /// Notes who objected.
-    pub(super) fn note(&mut self, planted: &Planted, found: Option<&Found>, scenario: &str) {
+    pub(super) fn note(&mut self, planted: &Planted, found: Option<&Found>) {
         let Some(Found { verdict, .. }) = found else { return };
         let oracle = verdict.oracle.clone().unwrap_or_default();
-        let again = replay(scenario, verdict.seed, Some(planted.name));
+        let again = verdict.replay.clone();
         if !planted.oracles.contains(&oracle.as_str()) {
             self.wrong.push(format!("{oracle}: {again}"));
         }
@@ -164,7 +163,7 @@ pub(super) struct Summary {
 
 impl Summary {
     pub(super) fn of(rows: &[Row], control: u64) -> Self {
-        let runs = |row: &&Row| matches!(row.planted.finder, Finder::Swarm | Finder::Scenario(_));
+        let runs = |row: &&Row| matches!(row.planted.finder, Finder::Swarm | Finder::Scenario(_) | Finder::Madsim(_));
         let mut medians: Vec<u64> = rows.iter().filter(runs).filter_map(Row::median).collect();
         medians.sort_unstable();
         let calm = |silent: bool| rows.iter().filter(|row| row.calm == Some(silent)).count();
