@@ -1,5 +1,11 @@
 //! A client that follows a script: the production client over any [`Net`], with its own reconnecting. The simulator
-//! and the tests on real processes use the same one; it is the client that writes the trace.
+//! and the tests on real processes use the same one; it is the client that writes the trace. What it says is in
+//! `commands`, what no client should say in `bad`, what is wrong with its line in [`link`].
+
+mod bad;
+mod commands;
+pub mod link;
+mod stranger;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -7,13 +13,18 @@ use std::time::Duration;
 use arq::client::{Client, ClientEvent, Core, CoreOptions, Frame, Repeat, SubOptions, Target, command_json};
 use bytes::Bytes;
 use prost::Message as _;
-use proto::{MessageId, RoomId, v1};
+use proto::json::Grant;
+use proto::{Code, MessageId, RoomId, v1};
 use tokio::time::{Instant, sleep_until, timeout};
 use voltron_core::tasks::timeout_at;
 use voltron_core::trace::{self, Hash16, Record};
 use voltron_core::{Ids, Net, WallClock};
 
 use crate::scenario::Verb;
+use crate::seed::Draw;
+use commands::Versions;
+use link::{Manner, PIECE_MAX, Rough, Switch};
+pub use stranger::Token;
 
 /// The longest wait for a stream and its handshake together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -35,12 +46,18 @@ pub struct Deed {
 }
 
 /// One client's part.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Script {
     /// Its name in the trace.
     pub name: String,
+    /// What its deeds are drawn from.
+    pub seed: u64,
     /// Its JWT.
     pub token: String,
+    /// What that grants, for the trace; none: the trace does not say.
+    pub grants: Vec<Grant>,
+    /// Tokens that nobody should take.
+    pub strange: Vec<Token>,
     /// `host:port` of every Shield, in the order in which this client tries them.
     pub shields: Vec<String>,
     /// Subscribed from the start on.
@@ -58,8 +75,11 @@ fn repeat() -> Repeat {
     Repeat { sends: 60, pause: Duration::from_millis(50), pause_max: Duration::from_secs(1), ..Repeat::default() }
 }
 
-/// Plays one script to its end.
-pub async fn play<N: Net, C: WallClock, I: Ids>(net: N, clock: C, ids: I, script: Script) {
+/// Plays one script to its end, over a link with this switch.
+pub async fn play<N: Net, C: WallClock, I: Ids>(net: N, clock: C, ids: I, script: Script, switch: Switch) {
+    for grant in &script.grants {
+        trace::emit(|| Record::Grant { c: script.name.clone(), m: grant.m.clone(), a: grant.a.clone() });
+    }
     let mut core = Core::new(CoreOptions { repeat: repeat(), ..CoreOptions::new(&script.name) }, clock.clone(), ids);
     for room in &script.rooms {
         core.subscribe(room, SubOptions { persist: true, ..SubOptions::default() });
@@ -70,9 +90,12 @@ pub async fn play<N: Net, C: WallClock, I: Ids>(net: N, clock: C, ids: I, script
         start,
         clock,
         script,
+        switch,
         tenant: String::new(),
+        limit: 0,
         said: 0,
         open: BTreeMap::new(),
+        versions: Versions::default(),
         finished: None,
         home: false,
     };
@@ -92,11 +115,15 @@ struct Player<C> {
     start: Instant,
     clock: C,
     script: Script,
+    switch: Switch,
     /// As the last HELLO said.
     tenant: String,
+    /// The most bytes of a message, as the last HELLO said.
+    limit: usize,
     said: u64,
     /// Sent and not finished: what it takes to build the same bytes again.
     open: BTreeMap<MessageId, Sent>,
+    versions: Versions,
     finished: Option<Sent>,
     home: bool,
 }
@@ -123,9 +150,10 @@ impl<C: WallClock> Player<C> {
             Target { url: format!("ws://{address}/v1/ws"), token: Some(self.script.token.clone()), client_id: None };
         let deadline = (Instant::now() + CONNECT_LIMIT).min(ends);
         let stream = match timeout_at(deadline, net.connect(address)).await {
-            Ok(Ok(stream)) => stream,
+            Ok(Ok(stream)) => Rough::new(stream, &self.switch),
             Ok(Err(_)) | Err(_) => return (core, shield + 1, false),
         };
+        self.switch.manner(Manner::Whole);
         let mut client = match Client::connect(stream, &target, core).await {
             Ok(client) => client,
             Err((_, core)) => return (core, shield + 1, false),
@@ -146,14 +174,17 @@ impl<C: WallClock> Player<C> {
                     return (client.into_core(), shield, true);
                 }
                 () = sleep_until(due.unwrap_or(ends)), if due.is_some() && greeted => {
-                    if self.act(&mut client) == Next::Elsewhere {
-                        return (client.into_core(), shield + 1, true);
+                    match self.act(net, &mut client) {
+                        Next::Here => {}
+                        Next::Again => return (client.into_core(), shield, true),
+                        Next::Elsewhere => return (client.into_core(), shield + 1, true),
                     }
                 }
                 event = client.next() => match event {
                     Some(ClientEvent::Hello(hello)) => {
                         greeted = true;
                         self.tenant = hello.tenant;
+                        self.limit = usize::try_from(hello.limits.message_bytes).unwrap_or(usize::MAX);
                     }
                     Some(event) => self.note(&event),
                     None => return (client.into_core(), shield + usize::from(!greeted), greeted),
@@ -162,57 +193,124 @@ impl<C: WallClock> Player<C> {
         }
     }
 
-    fn act<S, I>(&mut self, client: &mut Client<S, C, I>) -> Next
+    fn act<N: Net, S, I>(&mut self, net: &N, client: &mut Client<S, C, I>) -> Next
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
         I: Ids,
     {
         let Some(deed) = self.script.deeds.pop_front() else { return Next::Here };
         let Some(room) = self.script.rooms.get(deed.room).cloned() else { return Next::Here };
+        let mut draw = Draw::new(self.script.seed, &format!("deed/{}/{}", self.script.name, deed.at.as_micros()));
         self.said += 1;
         let text = format!("{} {}", self.script.name, self.said);
-        let command = match deed.verb {
-            Verb::Publish => arq::client::say("text", text),
-            Verb::Set => arq::client::set(format!("key-{}", self.said % 5), text),
-            Verb::Resume => return Next::Elsewhere,
-            Verb::Repeat => {
-                if let Some(sent) = &self.finished {
-                    client.raw(Frame::Binary(again(sent)));
-                    trace::emit(|| Record::Send {
-                        c: self.script.name.clone(),
-                        m: sent.message_id.to_string(),
-                        room: format!("{}/{}", self.tenant, sent.room),
-                        h: Hash16::of(&sent.command.encode_to_vec()),
-                        op: command_json(&sent.command),
-                    });
+        let head = client.cursor(&room);
+        if let Some(command) = commands::command(deed.verb, &mut draw, text, room.as_str(), &self.versions, head) {
+            let timestamp = self.clock.now_ms();
+            if let Ok(message_id) = client.publish(&room, command.clone(), true) {
+                if self.open.len() == REMEMBERED {
+                    self.open.pop_first();
                 }
-                return Next::Here;
+                self.open.insert(message_id, Sent { message_id, room, timestamp, command });
             }
-        };
-        let timestamp = self.clock.now_ms();
-        if let Ok(message_id) = client.publish(&room, command.clone(), true) {
-            if self.open.len() == REMEMBERED {
-                self.open.pop_first();
+            return Next::Here;
+        }
+        let ms = |draw: &mut Draw, low, high| Duration::from_millis(draw.between(low, high));
+        match deed.verb {
+            Verb::Resume => return Next::Elsewhere,
+            Verb::HangUp => return Next::Again,
+            Verb::Get => drop(client.get(&room)),
+            Verb::Repeat => self.repeat(client),
+            Verb::Stall => self.switch.stall(ms(&mut draw, 200, 4_000)),
+            Verb::Silence => self.switch.silence(ms(&mut draw, 200, 8_000)),
+            Verb::Pieces => self.switch.manner(if draw.chance(50) {
+                Manner::Pieces(usize::try_from(draw.between(1, 32)).unwrap_or(PIECE_MAX))
+            } else {
+                Manner::Heaps(ms(&mut draw, 5, 200))
+            }),
+            Verb::Bad => self.misbehave(client, &room, &mut draw),
+            Verb::Stranger => {
+                if let (Some(token), Some(address)) = (
+                    self.script.strange.get(usize::try_from(draw.below(self.script.strange.len() as u64)).unwrap_or(0)),
+                    self.script.shields.first(),
+                ) {
+                    let name = format!("{}.stranger-{}", self.script.name, self.said);
+                    let ids = client.core().ids().clone();
+                    tokio::spawn(stranger::knock(
+                        net.clone(),
+                        self.clock.clone(),
+                        ids,
+                        name,
+                        address.clone(),
+                        token.clone(),
+                    ));
+                }
             }
-            self.open.insert(message_id, Sent { message_id, room, timestamp, command });
+            Verb::Publish | Verb::Whisper | Verb::Set | Verb::Delete | Verb::Lock | Verb::Unlock => {}
         }
         Next::Here
     }
 
+    fn repeat<S, I: Ids>(&self, client: &mut Client<S, C, I>)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+    {
+        let Some(sent) = &self.finished else { return };
+        client.raw(Frame::Binary(again(sent)));
+        trace::emit(|| Record::Send {
+            c: self.script.name.clone(),
+            m: sent.message_id.to_string(),
+            room: format!("{}/{}", self.tenant, sent.room),
+            h: Hash16::of(&sent.command.encode_to_vec()),
+            op: command_json(&sent.command),
+        });
+    }
+
+    /// Sends what no client should, and records what that must meet.
+    fn misbehave<S, I: Ids>(&self, client: &mut Client<S, C, I>, room: &RoomId, draw: &mut Draw)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+    {
+        let mut id = [0; 16];
+        client.core().ids().fill("bad-message", &mut id);
+        let parts = bad::Parts { room, now_ms: self.clock.now_ms(), id: MessageId(id), limit: self.limit };
+        let bad = bad::draw(draw, &parts);
+        trace::emit(|| Record::Bad {
+            c: self.script.name.clone(),
+            m: bad.m.map(|id| id.to_string()).unwrap_or_default(),
+            what: bad.what.to_owned(),
+            codes: bad.codes.iter().map(|code| code.as_u16()).collect(),
+        });
+        client.raw(bad.frame);
+    }
+
     fn note(&mut self, event: &ClientEvent) {
-        if let ClientEvent::Ack(ack) = event
-            && !ack.repeating
-            && let Some(sent) = self.open.remove(&ack.message_id)
-            && ack.code == 0
-        {
+        if let ClientEvent::Err { code, .. } = event {
+            told(&self.script.name, *code);
+        }
+        let ClientEvent::Ack(ack) = event else { return };
+        if ack.repeating {
+            return;
+        }
+        let Some(sent) = self.open.remove(&ack.message_id) else { return };
+        self.versions.told(sent.room.as_str(), &sent.command, ack.code, ack.seq, ack.ver);
+        // An ephemeral one is not deduplicated: its repeat would be another.
+        if ack.code == 0 && ack.seq > 0 {
             self.finished = Some(sent);
         }
+    }
+}
+
+/// An ERR that something this client sent has brought about: not those that tell of the server's own troubles.
+fn told(c: &str, code: u16) {
+    if code != Code::Stale.as_u16() {
+        trace::emit(|| Record::Told { c: c.to_owned(), code });
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Here,
+    Again,
     Elsewhere,
 }
 

@@ -7,6 +7,7 @@
 use prost::Message as _;
 use proto::internal::LogEntry;
 use proto::{RoomKey, Subject, v1};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use spine::{ReadError, Spine, StreamSeq, Via};
 use voltron_core::trace::{Hash16, Record};
@@ -54,7 +55,9 @@ pub async fn read<S: Spine>(spine: &S, room: &RoomKey) -> Result<RoomLog, Logboo
         let batch = batch.map_err(|source| LogbookError::Read { room: room.clone(), source })?;
         for stored in &batch.entries {
             let h = Hash16::of(&stored.body);
-            log.records.push(Record::Append { subject: subject.to_string(), seq: stored.seq.0, expect: None, h });
+            // What an entry was written to follow is in the entry: its fence.
+            let expect = LogEntry::decode(stored.body.as_ref()).ok().map(|entry| entry.prev);
+            log.records.push(Record::Append { subject: subject.to_string(), seq: stored.seq.0, expect, h });
             match walk.step(stored.seq.0, &stored.body) {
                 Some(entry) => {
                     log.valid += 1;
@@ -105,7 +108,17 @@ fn commit(room: &RoomKey, envelope: &[u8]) -> Option<Record> {
     let Some(v1::envelope::Payload::Event(event)) = decoded.payload else { return None };
     let m = decoded.message_id.iter().map(|byte| format!("{byte:02x}")).collect();
     let h = Hash16::of(envelope);
-    Some(Record::Commit { room: room.to_string(), epoch: event.epoch, seq: event.seq, m, user: event.user, h })
+    let op = if decoded.message_id.is_empty() { own_doing(&event) } else { None };
+    Some(Record::Commit { room: room.to_string(), epoch: event.epoch, seq: event.seq, m, user: event.user, h, op })
+}
+
+/// What a room did by itself, which no command in the trace says.
+fn own_doing(event: &v1::Event) -> Option<serde_json::Value> {
+    match event.body.as_ref()? {
+        v1::event::Body::KeyDeleted(it) => Some(json!({ "op": "key_deleted", "key": it.key, "expired": it.expired })),
+        v1::event::Body::Unlocked(it) => Some(json!({ "op": "unlocked", "expired": it.expired })),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

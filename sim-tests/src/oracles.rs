@@ -9,9 +9,11 @@
 //! | A5 | per client, room and epoch: seq strictly +1; an omission only after an announced gap covering exactly it |
 //! | A6 | all clients see the same bytes at the same (room, epoch, seq), and they are the log's |
 //! | A7 | one owner writes at a time |
+//! | A8 | the operations on one room are linearizable |
 //! | A9 | what a client sent after it received a place of a room stands above it |
 //! | A10 | at most one answer per PUB frame; every code exists |
 //! | A11 | commands of one connection to one room apply in order while every answer is code 0 |
+//! | B1 | what no client should send meets its code |
 //! | T1 | nothing of a tenant reaches another; every subject has its shape |
 //! | G2 | the tenant of a stored command is that of its sender's token |
 //! | Q1 | every queue stays within its stated bound |
@@ -30,7 +32,9 @@ mod a4;
 mod a5;
 mod a6;
 mod a7;
+mod a8;
 mod a9;
+mod b1;
 mod d1;
 mod q1;
 mod t1;
@@ -44,7 +48,8 @@ use voltron_core::trace::{Line, Record};
 pub const LOG_HOST: &str = "log";
 
 /// The names of all oracles, in the order in which they are judged.
-pub const NAMES: [&str; 14] = ["A1", "A2", "A3", "A4", "A5", "A6", "A7", "A9", "A10", "A11", "T1", "G2", "Q1", "D1"];
+pub const NAMES: [&str; 16] =
+    ["A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "B1", "T1", "G2", "Q1", "D1"];
 
 /// Those that have something to look at in every run: a run in which one of them did not shows nothing.
 pub const ALWAYS: [&str; 3] = ["A1", "A5", "A6"];
@@ -72,6 +77,8 @@ trait Oracle {
 #[derive(Debug, Default)]
 struct Findings {
     checks: u64,
+    /// What could not be decided within the oracle's own bounds.
+    unknown: u64,
     violations: Vec<Violation>,
 }
 
@@ -90,6 +97,9 @@ impl Findings {
 pub struct Judgement {
     /// How often each oracle looked.
     pub checks: BTreeMap<String, u64>,
+    /// How often each oracle came to no end within its bounds; oracles that always do are left out.
+    #[serde(default)]
+    pub unknown: BTreeMap<String, u64>,
     /// The first violation of each oracle that was not excused, earliest record first.
     pub violations: Vec<Violation>,
     /// Oracles that a scenario excuses and that did find something.
@@ -123,9 +133,11 @@ pub fn judge<'a>(lines: impl IntoIterator<Item = &'a Line>, excused: &[String]) 
         Box::new(a5::Order::default()),
         Box::new(a6::SameBytes::default()),
         Box::new(a7::OneOwner::default()),
+        Box::new(a8::Linearizable::default()),
         Box::new(a9::Causal::default()),
         Box::new(a10::OneAnswer::default()),
         Box::new(a11::InOrder::default()),
+        Box::new(b1::MeetsItsCode::default()),
         Box::new(t1::Apart::default()),
         Box::new(t1::TokensTenant::default()),
         Box::new(q1::Bounded),
@@ -141,6 +153,9 @@ pub fn judge<'a>(lines: impl IntoIterator<Item = &'a Line>, excused: &[String]) 
     for (oracle, found) in &mut oracles {
         oracle.end(found);
         judgement.checks.insert(oracle.name().to_owned(), found.checks);
+        if found.unknown > 0 {
+            judgement.unknown.insert(oracle.name().to_owned(), found.unknown);
+        }
         if let Some(first) = found.violations.iter().min_by_key(|violation| violation.n) {
             let list = if excused.iter().any(|name| name == oracle.name()) {
                 &mut judgement.excused

@@ -113,7 +113,10 @@ fn escape(text: &str) -> String {
 /// The row that a line belongs to: the client that speaks, else the host.
 fn actor(line: &Line) -> (&str, &'static str) {
     match &line.record {
-        Record::Open { c, .. }
+        Record::Grant { c, .. }
+        | Record::Bad { c, .. }
+        | Record::Told { c, .. }
+        | Record::Open { c, .. }
         | Record::Shut { c, .. }
         | Record::Send { c, .. }
         | Record::Ack { c, .. }

@@ -35,6 +35,9 @@ pub struct Verdict {
     pub replay: String,
     /// How often each oracle looked.
     pub checks: BTreeMap<String, u64>,
+    /// What an oracle could not decide within its own bounds.
+    #[serde(default)]
+    pub unknown: BTreeMap<String, u64>,
     /// How often each mark was reached.
     pub marks: BTreeMap<String, u64>,
     /// Commands sent, acknowledged with code 0, and events in the log.
@@ -67,7 +70,7 @@ impl Counts {
             match &line.record {
                 Record::Send { c, m, .. } => drop(commands.entry((c, m)).or_insert(Fate::Unknown)),
                 Record::Ack { c, m, code, .. } => {
-                    let fate = commands.entry((c, m)).or_insert(Fate::Unknown);
+                    let Some(fate) = commands.get_mut(&(c.as_str(), m.as_str())) else { continue };
                     if *code == 0 {
                         *fate = Fate::Acked;
                     } else if *fate == Fate::Unknown && !Repeat::allows(*code) {
@@ -101,6 +104,7 @@ impl Verdict {
     /// Takes over what the oracles say.
     pub fn judged(&mut self, judgement: &Judgement) {
         self.checks.clone_from(&judgement.checks);
+        self.unknown.clone_from(&judgement.unknown);
         self.ok = judgement.held();
         self.excused =
             judgement.excused.iter().map(|violation| format!("{}: {}", violation.oracle, violation.what)).collect();

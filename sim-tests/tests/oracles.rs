@@ -116,6 +116,59 @@ fn a7_one_owner_at_a_time() {
     rejected(&changed(38, json!({ "seq": 4, "h": "4444444444444444" })), "A7", 38, "falls");
 }
 
+/// Four operations on another room of the good trace: a grant, a set, a refusal and a get.
+fn with_state(changes: &[(usize, Value)]) -> Vec<Line> {
+    let room = "t1/room-2";
+    let set = |expect: u64| json!({ "op": "set", "key": "k", "h": "aa", "ttl_ms": 0, "expect": expect });
+    let state = json!({ "entries": [{ "key": "k", "ver": 1, "h": "aa" }], "lock": null });
+    let mut added = vec![
+        json!({ "k": "grant", "c": "client-1", "m": "room-*", "a": ["pub", "state"] }),
+        json!({ "k": "send", "c": "client-1", "m": "s1", "room": room, "h": "00", "op": set(0) }),
+        json!({ "k": "ack", "c": "client-1", "m": "s1", "room": room, "epoch": 9, "seq": 1, "code": 0, "dup": false }),
+        json!({ "k": "send", "c": "client-2", "m": "s2", "room": room, "h": "00", "op": set(0) }),
+        json!({ "k": "ack", "c": "client-2", "m": "s2", "room": room, "epoch": 0, "seq": 0, "code": 5005, "dup": false, "ver": 1 }),
+        json!({ "k": "get", "c": "client-2", "id": 3, "room": room }),
+        json!({ "k": "got", "c": "client-2", "id": 3, "room": room, "epoch": 9, "seq": 1, "h": "00", "state": state }),
+    ];
+    for (index, change) in changes {
+        added[*index].as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    }
+    let log = [
+        json!({ "k": "append", "subject": "log.1.t.t1.r.room-2", "seq": 1, "expect": 0, "h": "00" }),
+        json!({ "k": "commit", "room": room, "epoch": 9, "seq": 1, "m": "s1", "user": "u1", "h": "00" }),
+    ];
+    let mut lines = good();
+    let end = lines.len();
+    let line = |host: &str, n: usize, record: &Value| {
+        let mut line = json!({ "v": 1, "n": n, "t": 40_000 + n, "host": host });
+        line.as_object_mut().unwrap().extend(record.as_object().unwrap().clone());
+        serde_json::from_value(line).unwrap()
+    };
+    lines.extend(added.iter().enumerate().map(|(n, record)| line("clients-1", 100 + n, record)));
+    lines.extend(log.iter().enumerate().map(|(n, record)| line("log", 200 + n, record)));
+    assert_eq!(lines.len(), end + 9);
+    lines
+}
+
+#[test]
+fn a8_rooms_are_linearizable() {
+    let judgement = oracles::judge(&with_state(&[]), &[]);
+    assert!(judgement.violations.iter().all(|one| one.oracle != "A8"), "{:?}", judgement.violations);
+    let rejected = |changes: &[(usize, Value)], n: u64, says: &str| rejected(&with_state(changes), "A8", n, says);
+    let stale = json!({ "seq": 0, "state": { "entries": [], "lock": null } });
+    rejected(
+        &[(4, json!({ "code": 6000 })), (6, stale)],
+        106,
+        "began after command s1 of client-1 had ended at epoch 9 seq 1, and shows epoch 9 seq 0",
+    );
+    let other = json!({ "state": { "entries": [{ "key": "k", "ver": 1, "h": "bb" }], "lock": null } });
+    rejected(&[(6, other)], 106, "key k had version 1 with aa, and version 1 with bb was shown");
+    rejected(&[(4, json!({ "ver": 2 }))], 104, "refused with 5005 (ver 2)");
+    rejected(&[(4, json!({ "code": 5009 }))], 104, "refused with 5009");
+    rejected(&[(0, json!({ "a": ["pub"] }))], 102, "u1 has no right to it");
+    rejected(&[(2, json!({ "code": 6002, "epoch": 0, "seq": 0 }))], 102, "was not applied, and the log holds it");
+}
+
 #[test]
 fn a9_effects_stand_above_their_causes() {
     let lines = with(changed(38, json!({ "seq": 6 })), 36, json!({ "m": "m5", "user": "u2", "seq": 1 }));
@@ -135,6 +188,14 @@ fn a10_one_answer_a_frame_and_known_codes() {
 fn a11_commands_of_one_connection_in_order() {
     let swapped = with(changed(10, json!({ "seq": 2 })), 15, json!({ "seq": 1 }));
     rejected(&swapped, "A11", 15, "client-1 sent m1 before m2");
+}
+
+#[test]
+fn b1_bad_input_meets_its_code() {
+    rejected(&changed(40, json!({ "code": 1002 })), "B1", 40, "sent an empty message and was told 1002, not [1001]");
+    rejected(&without(39), "B1", 40, "had sent nothing that explains it");
+    rejected(&changed(42, json!({ "code": 2006 })), "B1", 42, "sent another tenant and was told 2006");
+    rejected(&with(without(40), 40, json!({ "t": 60_000_000 })), "B1", 39, "never told any of [1001]");
 }
 
 #[test]

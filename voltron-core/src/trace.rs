@@ -37,15 +37,16 @@ impl fmt::Display for Hash16 {
 #[allow(missing_docs, reason = "the table in docs/trace.md describes each field once")]
 pub enum Record {
     // Client side: written by the harness or the SDK.
+    Grant { c: String, m: String, a: Vec<String> },
     Open { c: String, conn: String, shield: String, tenant: String, user: String, exp: i64 },
     Shut { c: String, conn: String, code: u16 },
     Send { c: String, m: String, room: String, h: Hash16, op: serde_json::Value },
-    Ack { c: String, m: String, room: String, epoch: u64, seq: u64, code: u32, dup: bool },
+    Ack { c: String, m: String, room: String, epoch: u64, seq: u64, code: u32, dup: bool, #[serde(default, skip_serializing_if = "zero")] ver: u64 },
     Recv { c: String, room: String, epoch: u64, seq: u64, h: Hash16 },
     Sub { c: String, room: String, since: Option<(u64, u64)>, epoch: u64, seq: u64, recovered: bool, replay: u32 },
     Unsub { c: String, room: String, code: u32 },
     Get { c: String, id: u64, room: String },
-    Got { c: String, id: u64, room: String, epoch: u64, seq: u64, h: Hash16 },
+    Got { c: String, id: u64, room: String, epoch: u64, seq: u64, h: Hash16, #[serde(default, skip_serializing_if = "Option::is_none")] state: Option<serde_json::Value> },
     Gap { c: String, room: String, epoch: u64, from: u64, to: u64 },
     Seen { c: String, room: String, users: Vec<String> },
     // Shield.
@@ -55,7 +56,7 @@ pub enum Record {
     Drain { phase: String },
     // Brain.
     Owned { room: String, epoch: u64, term: u64 },
-    Commit { room: String, epoch: u64, seq: u64, m: String, user: String, h: Hash16 },
+    Commit { room: String, epoch: u64, seq: u64, m: String, user: String, h: Hash16, #[serde(default, skip_serializing_if = "Option::is_none")] op: Option<serde_json::Value> },
     Fenced { room: String, term: u64 },
     Answer { m: String, code: u32 },
     Merge { writer: String, to: u64, digest: Hash16 },
@@ -66,9 +67,17 @@ pub enum Record {
     // Harness.
     Fault { id: String, kind: String, target: String },
     Heal { id: String },
+    Bad { c: String, m: String, what: String, codes: Vec<u16> },
+    Told { c: String, code: u16 },
     Mark { name: String },
     Crash { #[serde(rename = "target")] host: String },
     Start { #[serde(rename = "target")] host: String },
+}
+
+/// Left out where nothing is to say.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// One line of a trace file.

@@ -18,7 +18,7 @@ use voltron_core::{Ids, WallClock};
 
 use super::envelope;
 use super::event::{Acked, ClientEvent, Delivered, Repeat, SubOptions};
-use super::record::command_json;
+use super::record::{command_json, state_json};
 use super::rooms::{self, Room, Standing, Step};
 
 mod commands;

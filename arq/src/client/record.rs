@@ -1,6 +1,7 @@
 //! The client's lines in the trace (CONTRACT §6). A command appears as JSON whose values are hashes, so that a trace
 //! can be shared without what people said.
 
+use data_encoding::BASE64;
 use proto::v1::{self, command::Op};
 use serde_json::{Value, json};
 use voltron_core::trace::Hash16;
@@ -53,4 +54,16 @@ fn op_json(op: &Op) -> Value {
         }
         Op::Close(_) => json!({"op": "close"}),
     }
+}
+
+/// A room's state, as a `get` shows it, with its values as hashes.
+pub(crate) fn state_json(state: &Value) -> Value {
+    let entry = |entry: &Value| {
+        let text = entry["value"].as_str().unwrap_or_default();
+        let value = if entry["base64"] == true { BASE64.decode(text.as_bytes()) } else { Ok(text.into()) };
+        json!({ "key": entry["key"], "ver": entry["ver"], "h": Hash16::of(&value.unwrap_or_default()) })
+    };
+    let entries: Vec<Value> = state["entries"].as_array().into_iter().flatten().map(entry).collect();
+    let lock = state["lock"].as_object().map(|lock| json!({ "mode": lock.get("mode"), "by": lock.get("by") }));
+    json!({ "entries": entries, "lock": lock })
 }

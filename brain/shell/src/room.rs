@@ -213,6 +213,7 @@ impl<S: Spine, C: WallClock, I: Ids> Task<S, C, I> {
                     m: message_id.map(|id| id.to_string()).unwrap_or_default(),
                     user,
                     h: Hash16::of(&envelope),
+                    op: None,
                 });
             }
             Note::Head { epoch, term, pos, .. } => {

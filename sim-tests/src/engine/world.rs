@@ -25,6 +25,7 @@ use voltron_core::{AllowAll, Net as _};
 
 use super::nemesis::Nemesis;
 use super::{Deciders, Engine, Failure, SimClock, SimIds};
+use crate::client::link::Switches;
 use crate::client::{self, Deed, Script};
 use crate::logbook::{self, LogbookError};
 use crate::oracles::{self, LOG_HOST};
@@ -120,7 +121,7 @@ pub fn run<E: Engine>(plan: &Plan, options: &Options<'_>) -> Result<Verdict, Run
         tracing_subscriber::registry().with(trace.layer().with_filter(records)).with(shown.with_filter(lines));
     let mut verdict = Verdict { seed: plan.seed, ..Verdict::default() };
     tracing::subscriber::with_default(subscriber, || {
-        let world = World { plan, config: &config, trace: &trace, cores: options.cores };
+        let world = World { plan, config: &config, switches: Switches::default(), trace: &trace, cores: options.cores };
         if let Err(stopped) = world.play::<E>(options.on_tick, &mut verdict) {
             verdict.oracle = Some(stopped.oracle().to_owned());
             verdict.what = Some(stopped.to_string());
@@ -150,6 +151,8 @@ type WholeLog = Result<Vec<Record>, LogbookError>;
 struct World<'a> {
     plan: &'a Plan,
     config: &'a Config,
+    /// What is wrong with each client's link.
+    switches: Switches,
     trace: &'a Trace,
     cores: Option<&'a dyn Deciders>,
 }
@@ -297,13 +300,14 @@ impl World<'_> {
             .filter(|client| client % FARMS == n % FARMS)
             .map(|c| self.script(c))
             .collect();
-        let seed = self.plan.seed;
+        let (seed, switches) = (self.plan.seed, self.switches.clone());
         engine.host(&name, move || {
-            let (net, scripts) = (net.clone(), scripts.clone());
+            let (net, scripts, switches) = (net.clone(), scripts.clone(), switches.clone());
             async move {
                 let players = scripts.into_iter().map(|script| {
                     let ids = SimIds::new(seed, &script.name);
-                    tokio::spawn(client::play(net.clone(), SimClock::new(0), ids, script))
+                    let switch = switches.of(&script.name);
+                    tokio::spawn(client::play(net.clone(), SimClock::new(0), ids, script, switch))
                 });
                 client::all(players.collect(), Duration::from_secs(24 * 3600)).await;
                 Ok(())
@@ -317,6 +321,9 @@ impl World<'_> {
         let now_s = super::clock::EPOCH_MS / 1000;
         let secret = tokens::secret(self.plan.seed);
         let first = client % world.shields;
+        let (audience, user) = (&self.config.auth.audience, format!("u{client}"));
+        // One in four moderates.
+        let grants = tokens::grants(client % 4 == 1);
         let deeds: VecDeque<Deed> = self
             .plan
             .op
@@ -326,7 +333,10 @@ impl World<'_> {
             .collect();
         Script {
             name: format!("client-{client}"),
-            token: tokens::token(&secret, &self.config.auth.audience, &tenant, &format!("u{client}"), now_s),
+            seed: self.plan.seed,
+            token: tokens::with_grants(&secret, audience, &tenant, &user, now_s, grants.clone()),
+            grants,
+            strange: tokens::strange(&secret, audience, &tenant, &user, now_s),
             shields: (0..world.shields).map(|n| format!("shield-{}:4000", (first + n) % world.shields + 1)).collect(),
             rooms: (1..=world.rooms).map(room).collect(),
             deeds,

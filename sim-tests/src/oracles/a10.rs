@@ -34,7 +34,9 @@ impl Oracle for OneAnswer {
             found.check("A10", line.n, holds, || format!("{c} was told code {code}, which does not exist"));
         };
         match &line.record {
-            Record::Send { c, m, .. } => self.frames.entry((c.clone(), m.clone())).or_default().0 += 1,
+            Record::Bad { c, m, .. } | Record::Send { c, m, .. } => {
+                self.frames.entry((c.clone(), m.clone())).or_default().0 += 1
+            }
             Record::Ack { c, m, code, .. } => {
                 told(found, c, *code, known(*code));
                 let (sent, answered) = self.frames.entry((c.clone(), m.clone())).or_default();

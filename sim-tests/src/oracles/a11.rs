@@ -66,7 +66,7 @@ impl Oracle for InOrder {
                     stretch.sent.push(m.clone());
                 }
             }
-            Record::Ack { c, m, room, epoch, seq, code, dup } => {
+            Record::Ack { c, m, room, epoch, seq, code, dup, .. } => {
                 let stretch = self.stretches.entry((c.clone(), room.clone())).or_default();
                 if *code != 0 {
                     stretch.close(c, room, found);

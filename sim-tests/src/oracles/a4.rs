@@ -50,7 +50,7 @@ impl Oracle for Committed {
                 let event = (room.clone(), *epoch, *seq, h.clone());
                 self.delivered.push(Delivered { n: line.n, client: c.clone(), event });
             }
-            Record::Commit { room, epoch, seq, m, user, h } => {
+            Record::Commit { room, epoch, seq, m, user, h, .. } => {
                 self.committed.insert((room.clone(), *epoch, *seq, h.clone()));
                 if is_log(line) && !m.is_empty() {
                     let tenant = room.split_once('/').map_or("", |(tenant, _)| tenant);

@@ -31,8 +31,9 @@ impl Oracle for Ends {
                 self.commands.entry((c.clone(), m.clone())).or_default().0 = line.n;
             }
             Record::Ack { c, m, code, .. } => {
-                let ended = &mut self.commands.entry((c.clone(), m.clone())).or_insert((line.n, false)).1;
-                *ended |= *code == 0 || !Repeat::allows(*code);
+                if let Some((_, ended)) = self.commands.get_mut(&(c.clone(), m.clone())) {
+                    *ended |= *code == 0 || !Repeat::allows(*code);
+                }
             }
             Record::Sub { c, room, epoch, seq, recovered, replay, .. } => {
                 // What is replayed still has to come.

@@ -18,6 +18,17 @@ impl Scenario {
             (Verb::Set, weight(&self.traffic.set, (5, 40))),
             (Verb::Repeat, weight(&self.traffic.repeat, (1, 10))),
             (Verb::Resume, weight(&self.traffic.resume, (1, 5))),
+            (Verb::Delete, weight(&self.traffic.delete, (1, 15))),
+            (Verb::Lock, weight(&self.traffic.lock, (1, 4))),
+            (Verb::Unlock, weight(&self.traffic.unlock, (1, 4))),
+            (Verb::Get, weight(&self.traffic.get, (2, 20))),
+            (Verb::Whisper, weight(&self.traffic.whisper, (2, 20))),
+            (Verb::HangUp, weight(&self.traffic.hang_up, (1, 3))),
+            (Verb::Stall, weight(&self.traffic.stall, (1, 2))),
+            (Verb::Silence, weight(&self.traffic.silence, (1, 2))),
+            (Verb::Pieces, weight(&self.traffic.pieces, (1, 3))),
+            (Verb::Bad, weight(&self.traffic.bad, (1, 5))),
+            (Verb::Stranger, weight(&self.traffic.stranger, (1, 2))),
         ];
         if verbs[0].1 + verbs[1].1 == 0 {
             // Without a command there is nothing to repeat and nothing to judge.

@@ -16,10 +16,32 @@ pub struct Traffic {
     pub publish: Option<Drawn<u32>>,
     /// Sets a key.
     pub set: Option<Drawn<u32>>,
+    /// Deletes a key.
+    pub delete: Option<Drawn<u32>>,
+    /// Locks the room; only some users may.
+    pub lock: Option<Drawn<u32>>,
+    /// Unlocks it.
+    pub unlock: Option<Drawn<u32>>,
+    /// Reads the room's state, current.
+    pub get: Option<Drawn<u32>>,
+    /// Says something ephemeral.
+    pub whisper: Option<Drawn<u32>>,
     /// Sends its last finished command once more, the same bytes.
     pub repeat: Option<Drawn<u32>>,
     /// Drops its socket and resumes on another Shield.
     pub resume: Option<Drawn<u32>>,
+    /// Drops its socket and comes back to the same Shield.
+    pub hang_up: Option<Drawn<u32>>,
+    /// Reads nothing for 0.2 s to 4 s.
+    pub stall: Option<Drawn<u32>>,
+    /// Neither reads nor writes for 0.2 s to 8 s.
+    pub silence: Option<Drawn<u32>>,
+    /// From then on the bytes of this connection move in pieces or in heaps.
+    pub pieces: Option<Drawn<u32>>,
+    /// Sends what no client should.
+    pub bad: Option<Drawn<u32>>,
+    /// Somebody knocks with a token that no server should take.
+    pub stranger: Option<Drawn<u32>>,
 }
 
 /// One operation of one client, in a plan.
@@ -38,16 +60,38 @@ pub struct Op {
 
 /// What a client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Verb {
     /// `say`.
     Publish,
     /// `set`.
     Set,
+    /// `delete`.
+    Delete,
+    /// `lock`.
+    Lock,
+    /// `unlock`.
+    Unlock,
+    /// A current read.
+    Get,
+    /// An ephemeral `say`.
+    Whisper,
     /// The last finished command again, the same bytes.
     Repeat,
     /// Drops the socket and resumes on the next Shield.
     Resume,
+    /// Drops the socket and comes back to the same Shield.
+    HangUp,
+    /// Reads nothing for a while.
+    Stall,
+    /// Neither reads nor writes for a while.
+    Silence,
+    /// Moves bytes in pieces or in heaps.
+    Pieces,
+    /// Sends what no client should.
+    Bad,
+    /// Knocks with a token that no server should take.
+    Stranger,
 }
 
 impl fmt::Display for Verb {
@@ -55,8 +99,19 @@ impl fmt::Display for Verb {
         f.write_str(match self {
             Self::Publish => "publish",
             Self::Set => "set",
+            Self::Delete => "delete",
+            Self::Lock => "lock",
+            Self::Unlock => "unlock",
+            Self::Get => "get",
+            Self::Whisper => "whisper",
             Self::Repeat => "repeat",
             Self::Resume => "resume",
+            Self::HangUp => "hang_up",
+            Self::Stall => "stall",
+            Self::Silence => "silence",
+            Self::Pieces => "pieces",
+            Self::Bad => "bad",
+            Self::Stranger => "stranger",
         })
     }
 }

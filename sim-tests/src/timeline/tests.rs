@@ -30,11 +30,17 @@ fn one_message() -> Vec<Line> {
         ("shield-1", Record::Verdict { conn: "c".into(), m: m.clone(), v: "allow".into(), policy: "".into(), fuel: 0 }),
         ("shield-1", Record::Pub { subject: "in.t.t.r.r".into(), h: h() }),
         ("broker", Record::Append { subject: "log.7.t.t.r.r".into(), seq: 1, expect: Some(0), h: h() }),
-        ("brain-1", Record::Commit { room: room.clone(), epoch: 9, seq: 1, m: m.clone(), user: "u".into(), h: h() }),
+        (
+            "brain-1",
+            Record::Commit { room: room.clone(), epoch: 9, seq: 1, m: m.clone(), user: "u".into(), h: h(), op: None },
+        ),
         ("brain-1", Record::Answer { m: m.clone(), code: 0 }),
         ("clients-2", Record::Recv { c: "client-2".into(), room: room.clone(), epoch: 9, seq: 1, h: h() }),
-        ("clients-1", Record::Ack { c, m: m.clone(), room: room.clone(), epoch: 9, seq: 1, code: 0, dup: false }),
-        ("log", Record::Commit { room, epoch: 9, seq: 1, m, user: "u".into(), h: h() }),
+        (
+            "clients-1",
+            Record::Ack { c, m: m.clone(), room: room.clone(), epoch: 9, seq: 1, code: 0, dup: false, ver: 0 },
+        ),
+        ("log", Record::Commit { room, epoch: 9, seq: 1, m, user: "u".into(), h: h(), op: None }),
     ])
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proto::{RoomId, RoomKey, TenantId};
+use sim_tests::client::link::Switch;
 use sim_tests::client::{self, Deed, Script};
 use sim_tests::real::{Stack, StackOptions};
 use sim_tests::scenario::Verb;
@@ -55,6 +56,7 @@ impl Load {
                     .collect(),
                 ends: self.lasts + SETTLE,
                 quiet: Some(Duration::from_millis(1500)),
+                ..Script::default()
             })
             .collect()
     }
@@ -83,7 +85,7 @@ pub(crate) async fn under(load: Load, stack: &mut Stack, nemesis: impl AsyncFnOn
     let players: Vec<_> = load
         .scripts(stack)
         .into_iter()
-        .map(|script| tokio::spawn(client::play(TcpNet, SystemClock, OsIds, script)))
+        .map(|script| tokio::spawn(client::play(TcpNet, SystemClock, OsIds, script, Switch::default())))
         .collect();
     nemesis(stack).await;
     let missing = client::all(players, load.lasts + SETTLE + Duration::from_secs(10)).await;

@@ -36,13 +36,13 @@ impl Planted {
 
 /// Every planted bug.
 pub const PLANTED: &[Planted] = &[
-    swarm("ack-before-append", Mutant::AckBeforeAppend, "brain/model", &["A1", "A9", "A11"]),
+    swarm("ack-before-append", Mutant::AckBeforeAppend, "brain/model", &["A1", "A8", "A9", "A11"]),
     // Two owners that both believe they wrote: which promise of the log breaks first depends on who listens.
     swarm(
         "fence-conflict-is-success",
         Mutant::FenceConflictIsSuccess,
         "brain/model",
-        &["A1", "A3", "A4", "A6", "A7", "A9", "A11"],
+        &["A1", "A3", "A4", "A6", "A7", "A8", "A9", "A11"],
     )
     .behind("brain.take-over")
     .own("split"),

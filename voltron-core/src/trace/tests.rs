@@ -13,13 +13,22 @@ fn one_of_each() -> Vec<Record> {
         Record::Open { c: c(), conn: conn(), shield: "shield-1".into(), tenant: "acme".into(), user: user(), exp: -1 },
         Record::Shut { c: c(), conn: conn(), code: 4102 },
         Record::Send { c: c(), m: m(), room: room(), h: h(), op: serde_json::json!({"say": {"data": "h"}}) },
-        Record::Ack { c: c(), m: m(), room: room(), epoch: u64::MAX, seq: 2, code: 0, dup: true },
+        Record::Ack { c: c(), m: m(), room: room(), epoch: 1, seq: 2, code: 0, dup: false, ver: 0 },
+        Record::Ack { c: c(), m: m(), room: room(), epoch: u64::MAX, seq: 2, code: 0, dup: true, ver: 9 },
         Record::Recv { c: c(), room: room(), epoch: 1, seq: 2, h: h() },
         Record::Sub { c: c(), room: room(), since: Some((1, 2)), epoch: 1, seq: 5, recovered: true, replay: 3 },
         Record::Sub { c: c(), room: room(), since: None, epoch: 1, seq: 5, recovered: false, replay: 0 },
         Record::Unsub { c: c(), room: room(), code: 5007 },
         Record::Get { c: c(), id: 7, room: room() },
-        Record::Got { c: c(), id: 7, room: room(), epoch: 1, seq: 2, h: h() },
+        Record::Got {
+            c: c(),
+            id: 7,
+            room: room(),
+            epoch: 1,
+            seq: 2,
+            h: h(),
+            state: Some(serde_json::json!({"entries": []})),
+        },
         Record::Gap { c: c(), room: room(), epoch: 1, from: 3, to: 4 },
         Record::Seen { c: c(), room: room(), users: vec![user()] },
         Record::Verdict { conn: conn(), m: m(), v: "allow".into(), policy: String::new(), fuel: 0 },
@@ -27,7 +36,15 @@ fn one_of_each() -> Vec<Record> {
         Record::Queue { name: "outbox".into(), len: 1, cap: 4096 },
         Record::Drain { phase: "begin".into() },
         Record::Owned { room: room(), epoch: 1, term: 2 },
-        Record::Commit { room: room(), epoch: 1, seq: 2, m: m(), user: user(), h: h() },
+        Record::Commit {
+            room: room(),
+            epoch: 1,
+            seq: 2,
+            m: m(),
+            user: user(),
+            h: h(),
+            op: Some(serde_json::json!({"op": "unlocked"})),
+        },
         Record::Fenced { room: room(), term: 2 },
         Record::Answer { m: m(), code: 6001 },
         Record::Merge { writer: "shield-1".into(), to: 9, digest: h() },
@@ -39,6 +56,9 @@ fn one_of_each() -> Vec<Record> {
         Record::Mark { name: "shield.gap \"quoted\" é".into() },
         Record::Crash { host: "brain-1".into() },
         Record::Start { host: "brain-1".into() },
+        Record::Bad { c: c(), m: m(), what: "a cut envelope".into(), codes: vec![1004] },
+        Record::Told { c: c(), code: 1004 },
+        Record::Grant { c: c(), m: "game-*".into(), a: vec!["sub".into()] },
     ]
 }
 
@@ -74,10 +94,13 @@ fn kind(record: &Record) -> usize {
         Mark { .. } => 25,
         Crash { .. } => 26,
         Start { .. } => 27,
+        Bad { .. } => 28,
+        Told { .. } => 29,
+        Grant { .. } => 30,
     }
 }
 
-const KINDS: usize = 28;
+const KINDS: usize = 31;
 
 #[test]
 fn every_record_reads_back_from_its_line() {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     Acked, Bytes, ClientEvent, Core, Delivered, Hash16, Hello, Ids, Instant, MessageId, Record, RoomId, ServerFrame,
-    Standing, Step, WallClock, rooms, trace, v1,
+    Standing, Step, WallClock, rooms, state_json, trace, v1,
 };
 
 /// The pause before a refused SUB is asked again; it doubles up to [`ASK_MAX`].
@@ -94,6 +94,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
             seq: ack.seq,
             code: ack.code,
             dup: ack.duplicate,
+            ver: ack.ver,
         });
         self.events.push_back(ClientEvent::Ack(Acked {
             message_id,
@@ -249,6 +250,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
                 epoch,
                 seq,
                 h: Hash16::of(result.state.as_ref().map(ToString::to_string).unwrap_or_default().as_bytes()),
+                state: result.state.as_ref().map(state_json),
             });
         }
         self.events.push_back(ClientEvent::Got {

@@ -24,6 +24,9 @@ const SEED_LIMIT_S: u64 = 600;
 /// From so many seeds of all scenarios on, an oracle that never looked fails the sweep.
 const SWEEP: u64 = 32;
 
+/// What an oracle may leave undecided in a sweep, per cent of all that it looked at.
+const UNKNOWN_MAX_PERCENT: u64 = 1;
+
 /// Runs all seeds; true if all held.
 pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
     let scenarios = files::chosen(&args.scenarios)?;
@@ -46,6 +49,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
     let mut failed = 0_u64;
     let mut marks: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
     let mut checks: BTreeMap<String, u64> = oracles::NAMES.iter().map(|name| ((*name).to_owned(), 0)).collect();
+    let mut unknown: BTreeMap<String, u64> = BTreeMap::new();
     let mut count = 0_u64;
     let mut hashes = BTreeMap::new();
     while let Some(verdict) = runs.next().await {
@@ -55,6 +59,9 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
         failed += u64::from(!verdict.ok);
         for (oracle, looked) in &verdict.checks {
             *checks.entry(oracle.clone()).or_default() += looked;
+        }
+        for (oracle, times) in &verdict.unknown {
+            *unknown.entry(oracle.clone()).or_default() += times;
         }
         for (mark, times) in &verdict.marks {
             *marks.entry(verdict.scenario.clone()).or_default().entry(mark.clone()).or_default() += times;
@@ -86,11 +93,13 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
         }
     }
     let idle: Vec<&str> = checks.iter().filter(|(_, looked)| **looked == 0).map(|(name, _)| name.as_str()).collect();
+    unknown.retain(|oracle, times| *times * 100 > UNKNOWN_MAX_PERCENT * (*times + checks.get(oracle).unwrap_or(&0)));
+    let undecided: Vec<String> = unknown.iter().map(|(oracle, times)| format!("{oracle} {times}")).collect();
     let whole = args.scenarios.is_empty() && seeds.beyond - seeds.first >= SWEEP;
     if args.json {
         let summary = serde_json::json!({
             "summary": true, "seeds": count, "failed": failed, "marks_missing": missing, "checks": checks, "idle": idle,
-            "hash": of_all(&hashes),
+            "undecided": undecided, "hash": of_all(&hashes),
         });
         say(&summary.to_string());
     } else {
@@ -101,11 +110,15 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
         if whole && !idle.is_empty() {
             say(&format!("oracles that never looked, which is a defect: {}", idle.join(", ")));
         }
+        if !undecided.is_empty() {
+            let list = undecided.join(", ");
+            say(&format!("oracles that left more than {UNKNOWN_MAX_PERCENT} % undecided, which is a defect: {list}"));
+        }
         if !missing.is_empty() {
             say(&format!("marks that these seeds should reach and did not: {}", missing.join(", ")));
         }
     }
-    Ok(failed == 0 && missing.is_empty() && (idle.is_empty() || !whole))
+    Ok(failed == 0 && missing.is_empty() && undecided.is_empty() && (idle.is_empty() || !whole))
 }
 
 /// One hash over every verdict and trace, in whatever order they came in: 16 hex digits.

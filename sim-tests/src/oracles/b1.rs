@@ -1,0 +1,80 @@
+//! B1: what no client should send meets its code, and nobody is told a code for nothing.
+//!
+//! Looks at every ERR and at every answer to a bad command, and, when a connection or the trace is over, at what went
+//! unanswered for longer than any trouble of a link lasts.
+
+use std::collections::BTreeMap;
+
+use voltron_core::trace::{Line, Record};
+
+use super::{Findings, Oracle};
+
+/// How long an answer may be on its way while the connection stands, in microseconds: longer than a link is ever held.
+const PATIENCE_US: u64 = 15_000_000;
+
+#[derive(Default)]
+pub(super) struct MeetsItsCode {
+    /// Per client, in the order of sending.
+    waiting: BTreeMap<String, Vec<Waiting>>,
+    last: u64,
+}
+
+struct Waiting {
+    n: u64,
+    t: u64,
+    m: String,
+    what: String,
+    codes: Vec<u16>,
+}
+
+impl MeetsItsCode {
+    fn over(&mut self, c: &str, t: u64, found: &mut Findings) {
+        for Waiting { n, t: sent, what, codes, .. } in self.waiting.remove(c).unwrap_or_default() {
+            found.check("B1", n, t.saturating_sub(sent) < PATIENCE_US, || {
+                format!("{c} sent {what} and was never told any of {codes:?}")
+            });
+        }
+    }
+}
+
+impl Oracle for MeetsItsCode {
+    fn name(&self) -> &'static str {
+        "B1"
+    }
+
+    fn see(&mut self, line: &Line, found: &mut Findings) {
+        self.last = line.t;
+        match &line.record {
+            Record::Bad { c, m, what, codes } => {
+                let (m, what, codes) = (m.clone(), what.clone(), codes.clone());
+                self.waiting.entry(c.clone()).or_default().push(Waiting { n: line.n, t: line.t, m, what, codes });
+            }
+            Record::Told { c, code } => {
+                let waiting = self.waiting.entry(c.clone()).or_default();
+                let first = waiting.iter().position(|waiting| waiting.m.is_empty()).map(|at| waiting.remove(at));
+                let right = first.as_ref().is_some_and(|first| first.codes.contains(code));
+                found.check("B1", line.n, right, || match first {
+                    Some(first) => format!("{c} sent {} and was told {code}, not {:?}", first.what, first.codes),
+                    None => format!("{c} was told {code}, and had sent nothing that explains it"),
+                });
+            }
+            Record::Ack { c, m, code, .. } => {
+                let Some(waiting) = self.waiting.get_mut(c) else { return };
+                let Some(at) = waiting.iter().position(|waiting| waiting.m == *m) else { return };
+                let Waiting { what, codes, .. } = waiting.remove(at);
+                let right = u16::try_from(*code).is_ok_and(|code| codes.contains(&code));
+                found.check("B1", line.n, right, || format!("{c} sent {what} and was told {code}, not {codes:?}"));
+            }
+            Record::Open { c, .. } | Record::Shut { c, .. } if !c.contains(".stranger-") => {
+                self.over(c, line.t, found);
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, found: &mut Findings) {
+        for c in self.waiting.keys().cloned().collect::<Vec<_>>() {
+            self.over(&c, self.last, found);
+        }
+    }
+}
