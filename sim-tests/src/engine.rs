@@ -2,8 +2,11 @@
 //! each compile world: turmoil runs the tasks of a host in the order in which they became ready; madsim (`--cfg madsim`)
 //! in any order that the seed draws. [`world`] builds the same hosts on either.
 
+pub mod cables;
 pub mod clock;
 mod deciders;
+pub mod history;
+pub mod hosts;
 pub mod ids;
 #[cfg(madsim)]
 pub mod madsim;
@@ -20,6 +23,7 @@ use std::time::Duration;
 
 use voltron_core::Net;
 
+pub use cables::{Cables, SimNet};
 pub use clock::SimClock;
 pub use deciders::{Deciders, Failure};
 pub use ids::SimIds;
@@ -43,13 +47,13 @@ pub const LATENCY: (Duration, Duration) = (Duration::from_millis(1), Duration::f
 /// A simulator that holds hosts, each with one process that can crash and start again.
 pub trait Engine: Stage + Sized {
     /// The network as one host sees it.
-    type Net: Net;
+    type Net: Net<Stream: cables::Wire> + Clone;
 
     /// The spans that it opens around a host's code: `node`, which has the host's `name`, and those within.
     const SPANS: &'static [&'static str];
 
-    /// An empty world.
-    fn new(seed: u64) -> Self;
+    /// An empty world for so many clients.
+    fn new(seed: u64, clients: u32) -> Self;
 
     /// Runs `run` so that nothing of what this process did before shows in it.
     fn enclosed<T: Send>(_seed: u64, run: impl FnOnce() -> T + Send) -> T {

@@ -77,8 +77,8 @@ pub async fn read<S: Spine>(spine: &S, room: &RoomKey) -> Result<RoomLog, Logboo
 }
 
 /// Where the walk over one room's log stands.
-#[derive(Debug, Default)]
-struct Walk {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Walk {
     started: bool,
     position: u64,
     chain: u64,
@@ -87,7 +87,7 @@ struct Walk {
 
 impl Walk {
     /// The next message; `None` if it is void. A log whose head was trimmed begins with its first message as anchor.
-    fn step(&mut self, position: u64, body: &[u8]) -> Option<LogEntry> {
+    pub(crate) fn step(&mut self, position: u64, body: &[u8]) -> Option<LogEntry> {
         let preceding = std::mem::replace(&mut self.position, position);
         let first = !std::mem::replace(&mut self.started, true);
         let entry = LogEntry::decode(body).ok()?;
@@ -103,7 +103,8 @@ impl Walk {
     }
 }
 
-fn commit(room: &RoomKey, envelope: &[u8]) -> Option<Record> {
+/// What one event of a valid entry says.
+pub(crate) fn commit(room: &RoomKey, envelope: &[u8]) -> Option<Record> {
     let decoded = v1::Envelope::decode(envelope).ok()?;
     let Some(v1::envelope::Payload::Event(event)) = decoded.payload else { return None };
     let m = decoded.message_id.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -17,7 +17,9 @@
 //! | T1 | nothing of a tenant reaches another; every subject has its shape |
 //! | G2 | the tenant of a stored command is that of its sender's token |
 //! | Q1 | every queue stays within its stated bound |
-//! | D1 | after healing every open command ends and every cursor reaches the head |
+//! | Q2 | a stalled reader delays nobody |
+//! | D1 | after healing every open command ends and every cursor reaches the head, with bounded reconnects |
+//! | D2 | draining loses no acknowledged command and leaves none unanswered |
 //!
 //! The log itself is part of the trace: `commit` records of the host [`LOG_HOST`], read from the stream when the run
 //! is over (see [`crate::logbook`]). An oracle that never looked is a defect, so [`judge`] reports how often each did. One
@@ -36,7 +38,9 @@ mod a8;
 mod a9;
 mod b1;
 mod d1;
+mod d2;
 mod q1;
+mod q2;
 mod t1;
 
 use std::collections::BTreeMap;
@@ -46,10 +50,14 @@ use voltron_core::trace::{Line, Record};
 
 /// The host under which the harness records what the log holds.
 pub const LOG_HOST: &str = "log";
+/// The host under which the harness records what a power cut took from the log.
+pub const LOST_HOST: &str = "lost";
+/// The host under which the harness records what was trimmed from the log.
+pub const TRIMMED_HOST: &str = "trimmed";
 
 /// The names of all oracles, in the order in which they are judged.
-pub const NAMES: [&str; 16] =
-    ["A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "B1", "T1", "G2", "Q1", "D1"];
+pub const NAMES: [&str; 18] =
+    ["A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "B1", "T1", "G2", "Q1", "Q2", "D1", "D2"];
 
 /// Those that have something to look at in every run: a run in which one of them did not shows nothing.
 pub const ALWAYS: [&str; 3] = ["A1", "A5", "A6"];
@@ -141,7 +149,9 @@ pub fn judge<'a>(lines: impl IntoIterator<Item = &'a Line>, excused: &[String]) 
         Box::new(t1::Apart::default()),
         Box::new(t1::TokensTenant::default()),
         Box::new(q1::Bounded),
+        Box::new(q2::NobodyWaits::default()),
         Box::new(d1::Ends::default()),
+        Box::new(d2::Leave::default()),
     ];
     let mut oracles = all.map(|oracle| (oracle, Findings::default()));
     for line in lines {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::scenario::{
-    Drawn, Expect, Fault, LinkWords, One, Op, OracleName, Scenario, ScenarioError, Span, Step, Target,
+    ANY_CLIENT, Aim, Drawn, Expect, Fault, LinkWords, One, Op, OracleName, Scenario, ScenarioError, Span, Step, Target,
 };
 use crate::seed::Draw;
 
@@ -64,25 +64,34 @@ pub struct WorldPlan {
     pub run: One<Span>,
     /// The phase in which everything converges.
     pub settle: One<Span>,
+    /// How often the broker syncs what it stored.
+    pub sync: One<Span>,
 }
 
 impl WorldPlan {
-    /// The hosts that a target names, in order. `owner` names none: only the run knows.
-    pub fn hosts(&self, target: &Target) -> Vec<String> {
+    /// What a target names, in order: hosts, or clients by name for a fault that strikes those. A role (`owner`) names
+    /// nobody: only the run knows.
+    pub fn named(&self, target: &Target, aim: Aim) -> Vec<String> {
         let numbered = |group: &str, count: u32| (1..=count).map(|n| format!("{group}-{n}")).collect();
         match target.0.as_str() {
             "shield" => numbered("shield", self.shields),
             "brain" => numbered("brain", self.brains),
+            "client" if matches!(aim, Aim::Client | Aim::Connections) => self.clients().collect(),
             "client" => numbered("clients", FARMS),
-            "owner" => Vec::new(),
+            _ if target.is_role() => Vec::new(),
             host => vec![host.to_owned()],
         }
     }
 
-    /// Both sides of a link, as hosts.
-    pub fn sides(&self, link: &LinkWords) -> (Vec<String>, Vec<String>) {
-        let side = |targets: &[Target]| targets.iter().flat_map(|target| self.hosts(target)).collect();
+    /// Both sides of a link.
+    pub fn sides(&self, link: &LinkWords, aim: Aim) -> (Vec<String>, Vec<String>) {
+        let side = |targets: &[Target]| targets.iter().flat_map(|target| self.named(target, aim)).collect();
         (side(&link.left), side(&link.right))
+    }
+
+    /// Every client by name.
+    pub fn clients(&self) -> impl Iterator<Item = String> + use<> {
+        (1..=self.clients).map(|n| format!("client-{n}"))
     }
 
     /// The tenant of a client (from 1 on), `t1`, `t2`, …
@@ -116,6 +125,7 @@ impl Scenario {
             Some(pinned) => pinned.clone(),
             None => self.draw_faults(&world, seed),
         };
+        let step = self.draw_steps(&world, seed);
         let about = if self.about.trim().is_empty() { name.to_owned() } else { self.about.clone() };
         let plan = Plan {
             about,
@@ -125,12 +135,28 @@ impl Scenario {
             config: self.config.clone(),
             expect: self.expect.clone(),
             excuse: self.excuse.clone(),
-            step: self.step.clone(),
+            step,
             fault,
             op,
         };
         plan.check()?;
         Ok(plan)
+    }
+
+    /// The steps as written, with [`ANY_CLIENT`] drawn: one for each step.
+    fn draw_steps(&self, world: &WorldPlan, seed: u64) -> Vec<Step> {
+        let mut steps = self.step.clone();
+        for (index, step) in steps.iter_mut().enumerate() {
+            let client = Draw::new(seed, &format!("steps/{index}")).between(1, u64::from(world.clients));
+            let name = |target: &mut Target| {
+                if target.0 == ANY_CLIENT {
+                    target.0 = format!("client-{client}");
+                }
+            };
+            step.r#do.targets_mut().for_each(name);
+            step.r#do.links_mut().flat_map(|link| link.left.iter_mut().chain(&mut link.right)).for_each(name);
+        }
+        steps
     }
 
     fn draw_world(&self, seed: u64) -> Result<WorldPlan, ScenarioError> {
@@ -163,6 +189,7 @@ impl Scenario {
             clients: number("clients", &world.clients, (2, 16), 512)?,
             run: span("run", &world.run, (10_000, 40_000), Span::ms(600_000))?,
             settle: span("settle", &world.settle, (20_000, 30_000), Span::ms(300_000))?,
+            sync: span("sync", &world.sync, (200, 10_000), Span::ms(120_000))?,
         })
     }
 }

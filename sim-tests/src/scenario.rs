@@ -37,10 +37,10 @@ pub(crate) use error::did_you_mean;
 use error::placed;
 
 pub use error::ScenarioError;
-pub use faults::{BrokerFault, Fault, FaultKind, Faults, HostFault, LinkFault};
-pub use step::{Act, NthAppend, Step, When};
+pub use faults::{Aim, BrokerFault, ClockFault, DelayFault, Fault, FaultKind, Faults, HostFault, LinkFault};
+pub use step::{Act, Deed, NthAppend, Step, When};
 pub use traffic::{Op, Traffic, Verb};
-pub use words::{Drawn, LinkWords, MarkName, One, OracleName, Shape, Span, Target, Word};
+pub use words::{ANY_CLIENT, Drawn, LinkWords, MarkName, One, OracleName, Shape, Shift, Span, Target, Word};
 
 /// A scenario as written.
 #[derive(Clone, Debug, Deserialize)]
@@ -93,6 +93,8 @@ pub struct World {
     pub run: Option<Drawn<Span>>,
     /// How long everything has to converge afterwards, at most 5m.
     pub settle: Option<Drawn<Span>>,
+    /// How often the broker syncs what it stored, at most 2m: a power cut loses what is younger.
+    pub sync: Option<Drawn<Span>>,
 }
 
 /// What the seeds that CI runs must reach, all together.

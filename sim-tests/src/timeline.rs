@@ -122,6 +122,7 @@ fn actor(line: &Line) -> (&str, &'static str) {
         | Record::Ack { c, .. }
         | Record::Recv { c, .. }
         | Record::Sub { c, .. }
+        | Record::Snap { c, .. }
         | Record::Unsub { c, .. }
         | Record::Get { c, .. }
         | Record::Got { c, .. }

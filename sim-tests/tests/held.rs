@@ -18,7 +18,7 @@ use proto::internal::{LogEntry, Open, Opened};
 use proto::sender::SenderRef;
 use proto::v1::{self, envelope::Payload};
 use proto::{NodeId, Pattern, Rights, RoomKey, Subject};
-use sim_tests::engine::turmoil::{Cables, TurmoilNet};
+use sim_tests::engine::turmoil::TurmoilNet;
 use sim_tests::engine::{Deciders as _, SimClock, SimIds};
 use sim_tests::lockstep::cores::Driver;
 use sim_tests::lockstep::link::{Driven, Link};
@@ -73,12 +73,12 @@ fn held(cores: Arc<dyn Cores>) -> Outcome {
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(6))
         .build();
-    let (cables, brain, shield) = (Cables::default(), node("brain-1"), node("shield-1"));
+    let (brain, shield) = (node("brain-1"), node("shield-1"));
     let (writer, speaker) = (UserSpec::writer(&brain, PASSWORD), UserSpec::speaker(&brain, PASSWORD));
     let users = [&writer, &speaker, &UserSpec::shield(&shield, PASSWORD)].map(User::from).to_vec();
     let broker = Broker::new(BrokerOptions { users, ..BrokerOptions::new(SimClock::new(0), SEED) });
 
-    let (net, serving) = (TurmoilNet::new("broker", &cables), broker.clone());
+    let (net, serving) = (TurmoilNet, broker.clone());
     sim.host("broker", move || {
         let (net, broker) = (net.clone(), serving.clone());
         async move {
@@ -87,7 +87,7 @@ fn held(cores: Arc<dyn Cores>) -> Outcome {
             Ok(())
         }
     });
-    let net = TurmoilNet::new("brain-1", &cables);
+    let net = TurmoilNet;
     sim.host("brain-1", move || {
         let parts = BrainParts {
             writer: spine(&net, &writer, "_INBOX.w.brain-1"),
@@ -102,7 +102,7 @@ fn held(cores: Arc<dyn Cores>) -> Outcome {
         async move { Ok(brain_shell::run_on(cores, parts, pending()).await?) }
     });
     let outcome: Arc<Mutex<Option<Outcome>>> = Arc::default();
-    let (put, net) = (Arc::clone(&outcome), TurmoilNet::new("shield-1", &cables));
+    let (put, net) = (Arc::clone(&outcome), TurmoilNet);
     sim.client("shield-1", async move {
         let spine = spine(&net, &UserSpec::shield(&shield, PASSWORD), "_INBOX.s.shield-1");
         *put.lock().unwrap() = Some(Shield::new(spine).await.play(&broker).await);

@@ -70,6 +70,47 @@ fn a1_an_acked_command_is_stored_once_at_its_place() {
     rejected(&changed(34, json!({ "user": "u2" })), "A1", 10, "the log does not hold it");
 }
 
+/// What of one oracle is objected to, whatever the others say.
+fn objections(lines: &[Line], oracle: &str) -> Vec<String> {
+    let judgement = oracles::judge(lines, &[]);
+    judgement.violations.into_iter().filter(|one| one.oracle == oracle).map(|one| one.what).collect()
+}
+
+#[test]
+fn a1_what_was_trimmed_stands_in_a_snapshot() {
+    let trimmed = |seq: u64| {
+        let mut lines = changed(38, json!({ "host": "trimmed" }));
+        let trim =
+            json!({ "v": 1, "n": 1000, "t": 1, "host": "trimmed", "k": "trim", "room": ROOM, "epoch": 7, "seq": seq });
+        lines.insert(38, serde_json::from_value(trim).unwrap());
+        lines
+    };
+    assert_eq!(objections(&trimmed(5), "A1"), [""; 0]);
+    rejected(&trimmed(4), "A1", 30, "trimmed beyond what a snapshot holds");
+}
+
+#[test]
+fn a1_what_a_power_cut_took_is_announced_by_a_new_epoch() {
+    let lost = || changed(38, json!({ "host": "lost" }));
+    assert_eq!(objections(&lost(), "A1"), [""; 0]);
+    let mut late = lost();
+    let after = |epoch: u64, seq: u64, h: &str| -> Line {
+        let recv = json!({ "v": 1, "n": 1000, "t": 1, "host": "clients-1", "k": "recv", "c": "client-1", "room": ROOM,
+                           "epoch": epoch, "seq": seq, "h": h });
+        serde_json::from_value(recv).unwrap()
+    };
+    late.push(after(7, 5, "5555555555555555"));
+    late.push(after(8, 1, "beefbeefbeefbeef"));
+    assert_eq!(objections(&late, "A1"), [""; 0], "what was on its way may arrive, and a new epoch may begin");
+    for seq in [5, 6] {
+        let mut reused = lost();
+        reused.push(after(7, seq, "beefbeefbeefbeef"));
+        rejected(&reused, "A1", 30, "record 1000 goes on in the same epoch");
+    }
+    // Lost, but at another place than was told.
+    rejected(&with(lost(), 38, json!({ "seq": 6 })), "A1", 30, "the log does not hold it");
+}
+
 #[test]
 fn a2_nobody_is_rewound_in_silence() {
     rejected(&changed(19, json!({ "seq": 0, "recovered": false, "replay": 0 })), "A2", 19, "put back");
@@ -99,6 +140,30 @@ fn a5_one_after_the_other() {
     rejected(&changed(19, json!({ "recovered": false, "replay": 0 })), "A5", 20, "seq 3 was next");
     rejected(&changed(28, json!({ "to": 3 })), "A5", 29, "seq 4 was next");
     rejected(&without(19), "A5", 20, "without a subscription");
+}
+
+#[test]
+fn a_new_epoch_begins_at_one_or_after_a_snapshot() {
+    let line = |n: u64, record: Value| -> Line {
+        let mut line = json!({ "v": 1, "n": n, "t": 1, "host": "clients-1", "c": "client-1", "room": ROOM });
+        line.as_object_mut().unwrap().extend(record.as_object().unwrap().clone());
+        serde_json::from_value(line).unwrap()
+    };
+    let recv = |n: u64, seq: u64| line(n, json!({ "k": "recv", "epoch": 9, "seq": seq, "h": "99" }));
+    let snap = |epoch: u64, seq: u64| line(1000, json!({ "k": "snap", "epoch": epoch, "seq": seq }));
+    let ending = |lines: &[Line]| good().into_iter().chain(lines.to_vec()).collect::<Vec<_>>();
+    assert_eq!(objections(&ending(&[recv(1000, 1)]), "A5"), [""; 0]);
+    assert_eq!(objections(&ending(&[snap(9, 4), recv(1001, 5)]), "A5"), [""; 0]);
+    rejected(&ending(&[recv(1000, 2)]), "A5", 1000, "seq 6 was next");
+    rejected(&ending(&[snap(9, 4), recv(1001, 6)]), "A5", 1001, "epoch 9 seq 5 was next");
+    rejected(&ending(&[snap(6, 4)]), "A2", 1000, "put back to a snapshot at epoch 6 seq 4");
+    // A client that was told of the new epoch only stands at the head all the same.
+    let head = json!({ "v": 1, "n": 1001, "t": 1, "host": "log", "k": "commit", "room": ROOM, "epoch": 9, "seq": 4,
+                       "m": "", "user": "", "h": "99" });
+    let head: Line = serde_json::from_value(head).unwrap();
+    let other = line(1002, json!({ "c": "client-2", "k": "snap", "epoch": 9, "seq": 4 }));
+    assert_eq!(objections(&ending(&[snap(9, 4), head.clone(), other]), "D1"), [""; 0]);
+    rejected(&ending(&[head]), "D1", 29, "whose head is epoch 9 seq 4");
 }
 
 #[test]
@@ -219,6 +284,39 @@ fn q1_queues_keep_their_bounds() {
 fn d1_everything_ends() {
     rejected(&without(30), "D1", 23, "never learned what became of it");
     rejected(&without(33), "D1", 32, "came to epoch 7 seq 4 of t1/room-1, whose head is epoch 7 seq 5");
+}
+
+#[test]
+fn d1_nobody_comes_back_without_a_pause() {
+    let open = json!({ "v": 1, "n": 1000, "t": 2_000_000, "host": "clients-1", "k": "open", "c": "client-1", "conn": "b",
+                       "shield": "shield-1", "tenant": "t1", "user": "u1", "exp": 2000 });
+    let open: Line = serde_json::from_value(open).unwrap();
+    let storm = |times: usize| good().into_iter().chain(vec![open.clone(); times]).collect::<Vec<_>>();
+    assert_eq!(objections(&storm(12), "D1"), [""; 0]);
+    rejected(&storm(13), "D1", 1000, "connected 13 times within a second");
+}
+
+#[test]
+fn d2_who_takes_leave_answers_first() {
+    rejected(&without(50), "D2", 45, "no answer came before the close");
+    let early: Vec<Line> =
+        inserted(47, "clients-2", json!({ "k": "shut", "c": "client-3", "conn": "a4", "code": 4200 }));
+    rejected(&early, "D2", 45, "no answer came before the close");
+    rejected(&without(48), "D2", 53, "brain-2 took leave and never answered what it had stored: m6");
+    let unread: Vec<Line> = good().into_iter().filter(|line| ![47, 48, 49, 50, 51].contains(&line.n)).collect();
+    assert_eq!(objections(&unread, "D2"), [""; 0], "nobody read it, so nobody owes an answer");
+    let cut = with(without(50), 51, json!({ "code": 1006 }));
+    assert_eq!(objections(&cut, "D2"), [""; 0], "a cut connection is nobody's leave");
+}
+
+#[test]
+fn q2_a_stalled_reader_delays_nobody() {
+    rejected(&without(51), "Q2", 49, "client-4 had not got t1/room-2 epoch 3 seq 1 500 ms after the first");
+    let stalled = with(without(51), 44, json!({ "target": "client-2, client-4" }));
+    assert_eq!(objections(&stalled, "Q2"), [""; 0], "it is the stalled one itself");
+    let hold = json!({ "k": "fault", "id": "hold-1", "kind": "hold", "target": "shield-2 | broker" });
+    let troubled: Vec<Line> = inserted(44, "harness", hold).into_iter().filter(|line| line.n != 51).collect();
+    assert_eq!(objections(&troubled, "Q2"), [""; 0], "something else is wrong");
 }
 
 #[test]

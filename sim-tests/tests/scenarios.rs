@@ -48,16 +48,78 @@ fn steps_have_one_event_and_one_verb() {
     );
     refused(
         "about = ''\n[[step]]\nwhen = { at = '1s' }\ndo = { lasts = '1s' }\n",
-        "[[step]] number 1: `do` has exactly one of crash, restart, hold, cut, heal, reset",
+        "[[step]] number 1: `do` has exactly one of crash, restart, pause, resume, drain, hold, cut, heal, delay, reset, \
+         silence, stall, skew, power_cut",
     );
     refused(
         "about = ''\n[[step]]\nwhen = { at = '1s' }\ndo = { crash = 'owner' }\n",
-        "[[step]] number 1: `room` says whose \"owner\" is meant: both or neither",
+        "[[step]] number 1: `room` says whose \"owner\" or \"standby\" is meant: both or neither",
     );
     refused(
         "about = ''\n[world]\nbrains = 2\nshields = 1\n[[step]]\nwhen = { at = '1s' }\ndo = { crash = 'brain-3' }\n",
-        "this world has no host `brain-3`: it has shield-1, brain-1, brain-2, clients-1, clients-2, broker",
+        "this world has no host `brain-3`: it has shield-1, brain-1, brain-2, broker",
     );
+}
+
+/// One step at 1s in a world of two Brains, a Shield and two clients.
+fn step(act: &str) -> String {
+    let world = "about = ''\n[world]\nbrains = 2\nshields = 1\nclients = 2\n";
+    format!("{world}[[step]]\nwhen = {{ at = '1s' }}\ndo = {{ {act} }}\n")
+}
+
+#[test]
+fn every_verb_takes_its_targets_and_no_others() {
+    for act in [
+        "crash = 'broker', lasts = '1s'",
+        "restart = 'brain-2'",
+        "pause = 'owner', room = 1",
+        "resume = 'client-2'",
+        "drain = 'shield-1'",
+        "hold = 'owner | broker', room = 1",
+        "cut = 'client | shield-1'",
+        "heal = 'client-1 | shield-1'",
+        "delay = 'brain | broker', by = '80ms'",
+        "reset = 'client-1 | shield'",
+        "silence = 'any client | shield'",
+        "stall = 'any client'",
+        "skew = 'standby', room = 1, by = '-2s'",
+        "power_cut = 'broker'",
+    ] {
+        let scenario = Scenario::parse(&step(act)).unwrap_or_else(|error| panic!("{act}: {error}"));
+        let plan = scenario.plan("test", 1).unwrap_or_else(|error| panic!("{act}: {error}"));
+        assert!(!plan.to_toml().contains("any client"), "a plan leaves nothing to chance");
+    }
+    let by = "[[step]] number 1: `by` says how much to delay or skew: it belongs to these two, and they need it";
+    refused(&step("crash = 'broker', by = '1s'"), by);
+    refused(&step("skew = 'brain-1'"), by);
+    refused(&step("delay = 'brain | broker', by = '-1s'"), "a step delays by less than nothing");
+    refused(&step("drain = 'broker'"), "this world has no host `broker`: it has shield-1, brain-1, brain-2");
+    refused(&step("power_cut = 'brain-1'"), "this world has no host `brain-1`: it has broker");
+    refused(&step("stall = 'shield-1'"), "this world has no host `shield-1`: it has client-1, client-2");
+    refused(
+        &step("hold = 'client-1 | shield'"),
+        "client-1 shares its host with others: silence, stall or reset it, or take \"client\"",
+    );
+    refused(
+        "about = ''\n[[step]]\nwhen = { at = '1s' }\ndo = { paus = 'broker' }\n",
+        "line 4, column 8: unknown field `paus`; did you mean `pause`?",
+    );
+    refused(
+        "about = ''\n[faults.skew]\nby = '3 parsecs'\n",
+        "line 3, column 6: invalid value: string \"3 parsecs\", expected a duration such as 250ms or -3s, a range \
+         \"low..high\", or a list to draw from",
+    );
+}
+
+#[test]
+fn a_fault_left_out_shifts_no_other() {
+    let with = "about = ''\n[world]\nrun = '40s'\n[traffic]\n[faults.pause]\n[faults.hold]\n[faults.power_cut]\n";
+    let without = with.replace("[faults.pause]\n", "");
+    let plan = |text: &str| Scenario::parse(text).unwrap().plan("test", 11).unwrap();
+    let (mut all, less) = (plan(with), plan(&without));
+    assert!(all.fault.iter().any(|fault| fault.kind == FaultKind::Pause));
+    all.fault.retain(|fault| fault.kind != FaultKind::Pause);
+    assert_eq!(all, less);
 }
 
 const OPEN: &str = "about = 'everything is swarmed'\n";
@@ -79,7 +141,26 @@ fn a_seed_draws_one_plan_and_seeds_differ() {
 fn swarming_turns_kinds_of_faults_on_and_off() {
     let scenario = Scenario::parse(OPEN).unwrap();
     let plans: Vec<_> = (0..60).map(|seed| scenario.plan("open", seed).unwrap()).collect();
-    for kind in [FaultKind::Hold, FaultKind::Partition, FaultKind::OneWay, FaultKind::Reset, FaultKind::Crash] {
+    for kind in [
+        FaultKind::Hold,
+        FaultKind::Partition,
+        FaultKind::OneWay,
+        FaultKind::Reset,
+        FaultKind::Delay,
+        FaultKind::Silence,
+        FaultKind::Crash,
+        FaultKind::Pause,
+        FaultKind::Drain,
+        FaultKind::Stall,
+        FaultKind::SlowConsumer,
+        FaultKind::Skew,
+        FaultKind::Drift,
+        FaultKind::PowerCut,
+        FaultKind::LoseAck,
+        FaultKind::LoseRepublish,
+        FaultKind::Undecided,
+        FaultKind::NoResponders,
+    ] {
         let with = plans.iter().filter(|plan| plan.fault.iter().any(|fault| fault.kind == kind)).count();
         assert!((1..60).contains(&with), "{kind:?} in {with} of 60 plans");
     }

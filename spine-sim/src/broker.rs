@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use voltron_core::tasks::Tasks;
@@ -26,6 +27,37 @@ use crate::jetstream::file::Journal;
 pub use auth::{Access, User};
 use core::Core;
 pub use faults::{Faults, Rule};
+
+/// What happens to a stored message.
+#[derive(Clone, Copy, Debug)]
+pub enum Witnessed<'a> {
+    /// It was stored at this position of its stream.
+    Stored {
+        /// Where to.
+        subject: &'a [u8],
+        /// Position.
+        seq: u64,
+        /// Without headers.
+        body: &'a Bytes,
+    },
+    /// A purge removed it.
+    Purged {
+        /// Where it stood.
+        subject: &'a [u8],
+        /// Position.
+        seq: u64,
+    },
+    /// A power cut lost it; newest first.
+    Lost {
+        /// Where it stood.
+        subject: &'a [u8],
+        /// Position.
+        seq: u64,
+    },
+}
+
+/// Told of every stored message and its end, while the broker's state is locked: it must not call the broker.
+pub type Witness = Arc<dyn Fn(Witnessed<'_>) + Send + Sync>;
 
 /// What a broker is made of. Defaults are nats-server's.
 #[derive(Clone)]
@@ -58,6 +90,8 @@ pub struct BrokerOptions {
     pub replicas_max: u32,
     /// Stored messages younger than this are lost in a power cut: 2 min; zero loses nothing.
     pub sync_interval: Duration,
+    /// For a harness that keeps its own copy: none.
+    pub witness: Option<Witness>,
 }
 
 impl BrokerOptions {
@@ -78,6 +112,7 @@ impl BrokerOptions {
             store_bytes_max: 1024 * 1024 * 1024,
             replicas_max: 1,
             sync_interval: Duration::from_secs(120),
+            witness: None,
         }
     }
 }

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::broker::faults::Faults;
+use crate::broker::{Witness, Witnessed};
 use file::Journal;
 use stream::{Entry, Stream};
 
@@ -51,7 +52,6 @@ pub(crate) struct Limits {
 }
 
 /// Every stream and what is under way.
-#[derive(Debug)]
 pub(crate) struct JetStream {
     streams: BTreeMap<String, Stream>,
     limits: Limits,
@@ -61,11 +61,25 @@ pub(crate) struct JetStream {
     server: String,
     requests: u64,
     errors: u64,
+    witness: Option<Witness>,
+}
+
+impl std::fmt::Debug for JetStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JetStream").field("streams", &self.streams).finish_non_exhaustive()
+    }
 }
 
 impl JetStream {
-    pub(crate) fn new(limits: Limits, server: String) -> Self {
-        Self { streams: BTreeMap::new(), limits, undecided: Vec::new(), journal: None, server, requests: 0, errors: 0 }
+    pub(crate) fn new(limits: Limits, server: String, witness: Option<Witness>) -> Self {
+        let (streams, undecided) = (BTreeMap::new(), Vec::new());
+        Self { streams, limits, undecided, journal: None, server, requests: 0, errors: 0, witness }
+    }
+
+    fn witness(&self, seen: Witnessed<'_>) {
+        if let Some(witness) = &self.witness {
+            witness(seen);
+        }
     }
 
     /// Loads what the journal holds and writes to it from now on.
@@ -80,8 +94,11 @@ impl JetStream {
         self.streams.retain(|_, stream| !stream.config.is_memory());
         let mut lost = Vec::new();
         for stream in self.streams.values_mut() {
-            if lose_tail {
-                lost.extend(stream.lose_tail());
+            if lose_tail && let Some((from, to, gone)) = stream.lose_tail() {
+                lost.push((from, to));
+                if let Some(witness) = &self.witness {
+                    gone.iter().rev().for_each(|(seq, subject)| witness(Witnessed::Lost { subject, seq: *seq }));
+                }
             }
         }
         if !lost.is_empty()

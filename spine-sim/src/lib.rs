@@ -12,7 +12,7 @@ mod parser;
 mod subject;
 mod wire;
 
-pub use broker::{Access, Broker, BrokerOptions, Faults, Load, Rule, User};
+pub use broker::{Access, Broker, BrokerOptions, Faults, Load, Rule, User, Witness, Witnessed};
 pub use client::{SimSpine, Subscription};
 
 /// The nats-server whose behaviour this follows.

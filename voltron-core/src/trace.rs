@@ -44,6 +44,7 @@ pub enum Record {
     Ack { c: String, m: String, room: String, epoch: u64, seq: u64, code: u32, dup: bool, #[serde(default, skip_serializing_if = "zero")] ver: u64 },
     Recv { c: String, room: String, epoch: u64, seq: u64, h: Hash16 },
     Sub { c: String, room: String, since: Option<(u64, u64)>, epoch: u64, seq: u64, recovered: bool, replay: u32 },
+    Snap { c: String, room: String, epoch: u64, seq: u64 },
     Unsub { c: String, room: String, code: u32 },
     Get { c: String, id: u64, room: String },
     Got { c: String, id: u64, room: String, epoch: u64, seq: u64, h: Hash16, #[serde(default, skip_serializing_if = "Option::is_none")] state: Option<serde_json::Value> },
@@ -65,6 +66,7 @@ pub enum Record {
     Refused { subject: String, code: u32 },
     TailLost { from: u64, to: u64 },
     // Harness.
+    Trim { room: String, epoch: u64, seq: u64 },
     Fault { id: String, kind: String, target: String },
     Heal { id: String },
     Bad { c: String, m: String, what: String, codes: Vec<u16> },

@@ -22,6 +22,7 @@ use proto::{Pattern, RoomId, RoomKey, Subject, TenantId};
 use spine::{Delivery, Message, Spine, StreamSpec};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use voltron_core::trace::{self, Record};
 use voltron_core::{Ids, WallClock};
 
 use crate::cores::{Cores, PeersCore};
@@ -94,7 +95,10 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
             () = &mut shutdown => Ok(()),
             ended = node.serve(ready) => ended,
         };
+        let phase = |phase: &str| trace::emit(|| Record::Drain { phase: phase.into() });
+        phase("begin");
         node.stop().await;
+        phase("end");
     }
     context.writer.close().await;
     context.speaker.close().await;

@@ -48,7 +48,7 @@ impl Engine for Madsim {
 
     const SPANS: &'static [&'static str] = &["node", "task"];
 
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, _clients: u32) -> Self {
         Self {
             runtime: Runtime::with_seed_and_config(seed, Config::default()),
             network: Network::new(seed),
@@ -145,8 +145,17 @@ impl Stage for Madsim {
         self.network.repair(a, b);
     }
 
-    fn reset(&mut self, left: &[String], right: &[String]) {
-        self.network.reset(left, right);
+    fn delay(&mut self, a: &str, b: &str, by: Duration) {
+        self.network.delay(a, b, by);
+    }
+
+    fn pause(&mut self, host: &str) -> bool {
+        self.runtime.handle().pause(self.node(host).id());
+        true
+    }
+
+    fn resume(&mut self, host: &str) {
+        self.runtime.handle().resume(self.node(host).id());
     }
 
     fn crash(&mut self, host: &str) {

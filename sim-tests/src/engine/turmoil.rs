@@ -10,17 +10,19 @@ use ::turmoil::Sim;
 use super::clock::EPOCH_MS;
 use super::nemesis::Stage;
 use super::{Ended, Engine, LATENCY, TICK};
-pub use net::{Cables, TurmoilNet};
+pub use net::TurmoilNet;
 
-/// Segments that one socket or listener holds; a listener with more waiting connections ends the run.
-const TCP_CAPACITY: usize = 4096;
+/// Segments that one connection holds before its writer waits.
+const SEGMENTS: usize = 64;
+/// Connections of one client that may wait to be accepted, those that it gave up included. A listener with more waiting
+/// connections ends the run, and turmoil has one bound for both.
+const ATTEMPTS: usize = 16;
 /// Longer than any run.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
 
-/// A turmoil simulation with the connections that run over it.
+/// A turmoil simulation.
 pub struct Turmoil {
     sim: Sim<'static>,
-    cables: Cables,
 }
 
 impl Engine for Turmoil {
@@ -28,7 +30,7 @@ impl Engine for Turmoil {
 
     const SPANS: &'static [&'static str] = &["node"];
 
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, clients: u32) -> Self {
         let epoch = Duration::from_millis(u64::try_from(EPOCH_MS).expect("after 1970"));
         let mut builder = ::turmoil::Builder::new();
         builder
@@ -38,12 +40,12 @@ impl Engine for Turmoil {
             .tick_duration(TICK)
             .min_message_latency(LATENCY.0)
             .max_message_latency(LATENCY.1)
-            .tcp_capacity(TCP_CAPACITY);
-        Self { sim: builder.build(), cables: Cables::default() }
+            .tcp_capacity(SEGMENTS.max(clients as usize * ATTEMPTS));
+        Self { sim: builder.build() }
     }
 
-    fn net(&self, host: &str) -> TurmoilNet {
-        TurmoilNet::new(host, &self.cables)
+    fn net(&self, _host: &str) -> TurmoilNet {
+        TurmoilNet
     }
 
     fn host<P, F>(&mut self, name: &str, process: P)
@@ -95,17 +97,17 @@ impl Stage for Turmoil {
         self.sim.repair(a, b);
     }
 
-    fn reset(&mut self, left: &[String], right: &[String]) {
-        self.cables.reset(left, right);
+    fn delay(&mut self, a: &str, b: &str, by: Duration) {
+        // Sets both bounds; then the upper one.
+        self.sim.set_link_latency(a, b, LATENCY.0 + by);
+        self.sim.set_link_max_message_latency(a, b, LATENCY.1 + by);
     }
 
     fn crash(&mut self, host: &str) {
-        self.cables.set_down(host, true);
         self.sim.crash(host);
     }
 
     fn start(&mut self, host: &str) {
-        self.cables.set_down(host, false);
         self.sim.bounce(host);
     }
 }

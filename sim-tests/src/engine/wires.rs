@@ -28,6 +28,13 @@ pub(super) struct End {
     side: usize,
 }
 
+impl End {
+    /// Which connection.
+    pub(super) fn flow(self) -> u64 {
+        self.id
+    }
+}
+
 /// What a reader got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Got {
@@ -48,6 +55,7 @@ pub(super) struct Wires {
     /// Directed pairs.
     held: BTreeSet<(Host, Host)>,
     lossy: BTreeSet<(Host, Host)>,
+    slow: BTreeMap<(Host, Host), Duration>,
     listeners: BTreeMap<(Host, u16), Backlog>,
     live: BTreeMap<u64, Connection>,
     next: u64,
@@ -65,7 +73,6 @@ struct Backlog {
 #[derive(Debug)]
 struct Connection {
     hosts: [Host; 2],
-    reset: bool,
     /// Whose end is closed.
     gone: [bool; 2],
     /// By the side that writes.
@@ -97,6 +104,7 @@ impl Wires {
             latencies: BTreeMap::new(),
             held: BTreeSet::new(),
             lossy: BTreeSet::new(),
+            slow: BTreeMap::new(),
             listeners: BTreeMap::new(),
             live: BTreeMap::new(),
             next: 0,
@@ -147,14 +155,10 @@ impl Wires {
         self.waiting.drain(..).for_each(Waker::wake);
     }
 
-    pub(super) fn reset(&mut self, left: &[String], right: &[String]) {
-        let has = |side: &[String], host: &Host| side.iter().any(|name| **name == **host);
-        for connection in self.live.values_mut() {
-            let [a, b] = &connection.hosts;
-            if (has(left, a) && has(right, b)) || (has(right, a) && has(left, b)) {
-                connection.reset = true;
-                connection.pipes.iter_mut().for_each(Pipe::wake);
-            }
+    /// Every segment takes so much longer than usual; zero: as usual.
+    pub(super) fn delay(&mut self, a: &str, b: &str, by: Duration) {
+        for link in both(a, b) {
+            self.slow.insert(link, by);
         }
     }
 
@@ -217,7 +221,7 @@ impl Wires {
         backlog.arrived.push_back(End { id, side: 1 });
         wake(&mut backlog.acceptor);
         let hosts = [from.clone(), at.0];
-        self.live.insert(id, Connection { hosts, reset: false, gone: [false; 2], pipes: Default::default() });
+        self.live.insert(id, Connection { hosts, gone: [false; 2], pipes: Default::default() });
         Some(End { id, side: 0 })
     }
 
@@ -238,7 +242,7 @@ impl Wires {
 
     pub(super) fn read(&mut self, end: End, buf: &mut ReadBuf<'_>, cx: &Context<'_>) -> io::Result<Got> {
         let now = self.now;
-        let Some(connection) = self.live.get_mut(&end.id).filter(|connection| !connection.reset) else {
+        let Some(connection) = self.live.get_mut(&end.id) else {
             return Err(io::ErrorKind::ConnectionReset.into());
         };
         let pipe = &mut connection.pipes[1 - end.side];
@@ -266,7 +270,7 @@ impl Wires {
 
     pub(super) fn write(&mut self, end: End, bytes: &[u8], cx: &Context<'_>) -> Poll<io::Result<usize>> {
         let now = self.now;
-        let Some(connection) = self.live.get_mut(&end.id).filter(|connection| !connection.reset) else {
+        let Some(connection) = self.live.get_mut(&end.id) else {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         };
         let back = &mut connection.pipes[1 - end.side];
@@ -290,6 +294,11 @@ impl Wires {
             self.send(end, Bytes::copy_from_slice(&bytes[..taken]));
         }
         Poll::Ready(Ok(taken))
+    }
+
+    /// The host at the other end; empty once both are closed.
+    pub(super) fn far(&self, end: End) -> String {
+        self.live.get(&end.id).map_or_else(String::new, |connection| connection.hosts[1 - end.side].to_string())
     }
 
     /// No more bytes from this end.
@@ -341,7 +350,8 @@ impl Wires {
         let mut word = [0; 8];
         draw.fill_at(u64::try_from(self.now.as_micros()).unwrap_or(u64::MAX), &mut word);
         let (least, most) = (LATENCY.0.as_micros() as u64, LATENCY.1.as_micros() as u64);
-        Duration::from_micros(least + u64::from_le_bytes(word) % (most - least + 1))
+        let usual = Duration::from_micros(least + u64::from_le_bytes(word) % (most - least + 1));
+        usual + self.slow.get(&(from.clone(), to.clone())).copied().unwrap_or_default()
     }
 
     fn each_pipe(&mut self, from: &Host, to: &Host, each: impl Fn(&mut Pipe, Duration, Duration)) {
@@ -369,11 +379,6 @@ impl Pipe {
         {
             self.arrived.extend(self.flying.pop_front().map(|(_, segment)| segment));
         }
-    }
-
-    fn wake(&mut self) {
-        wake(&mut self.reader);
-        wake(&mut self.writer);
     }
 }
 

@@ -23,8 +23,10 @@ use voltron_core::metrics::Metrics;
 use voltron_core::trace::{Record, TARGET};
 use voltron_core::{AllowAll, Net as _};
 
+use super::history;
+use super::hosts::Hosts;
 use super::nemesis::Nemesis;
-use super::{Deciders, Engine, Failure, SimClock, SimIds};
+use super::{Cables, Deciders, Engine, Failure, SimIds, SimNet};
 use crate::client::link::Switches;
 use crate::client::{self, Deed, Script};
 use crate::logbook::{self, LogbookError};
@@ -121,7 +123,15 @@ pub fn run<E: Engine>(plan: &Plan, options: &Options<'_>) -> Result<Verdict, Run
         tracing_subscriber::registry().with(trace.layer().with_filter(records)).with(shown.with_filter(lines));
     let mut verdict = Verdict { seed: plan.seed, ..Verdict::default() };
     tracing::subscriber::with_default(subscriber, || {
-        let world = World { plan, config: &config, switches: Switches::default(), trace: &trace, cores: options.cores };
+        let world = World {
+            plan,
+            config: &config,
+            cables: Cables::default(),
+            hosts: Hosts::default(),
+            switches: Switches::default(),
+            trace: &trace,
+            cores: options.cores,
+        };
         if let Err(stopped) = world.play::<E>(options.on_tick, &mut verdict) {
             verdict.oracle = Some(stopped.oracle().to_owned());
             verdict.what = Some(stopped.to_string());
@@ -151,6 +161,8 @@ type WholeLog = Result<Vec<Record>, LogbookError>;
 struct World<'a> {
     plan: &'a Plan,
     config: &'a Config,
+    cables: Cables,
+    hosts: Hosts,
     /// What is wrong with each client's link.
     switches: Switches,
     trace: &'a Trace,
@@ -159,13 +171,13 @@ struct World<'a> {
 
 impl World<'_> {
     fn play<E: Engine>(&self, on_tick: fn(u64), verdict: &mut Verdict) -> Result<(), Stopped> {
-        let mut engine = E::new(Draw::new(self.plan.seed, "engine").u64());
+        let mut engine = E::new(Draw::new(self.plan.seed, "engine").u64(), self.plan.world.clients);
         let broker = self.broker(&mut engine);
         (1..=self.plan.world.brains).for_each(|n| self.brain(&mut engine, n));
         (1..=self.plan.world.shields).for_each(|n| self.shield(&mut engine, n));
         (1..=FARMS).for_each(|n| self.farm(&mut engine, n));
 
-        let mut nemesis = Nemesis::new(self.plan, self.trace, broker);
+        let mut nemesis = Nemesis::new(self.plan, self.trace, broker, self.hosts.clone(), self.cables.clone());
         let world = &self.plan.world;
         let (run, settle) = (world.run.0.0, world.settle.0.0);
         while engine.elapsed() < run {
@@ -208,10 +220,12 @@ impl World<'_> {
         let seed = Draw::new(self.plan.seed, "broker").u64();
         let options = BrokerOptions {
             users: users.iter().map(spine_sim::User::from).collect(),
-            ..BrokerOptions::new(SimClock::new(0), seed)
+            sync_interval: self.plan.world.sync.0.0,
+            witness: Some(history::witness(self.trace)),
+            ..BrokerOptions::new(self.hosts.clock("broker"), seed)
         };
         let broker = Broker::new(options);
-        let (net, serving) = (engine.net("broker"), broker.clone());
+        let (net, serving) = (self.net(engine, "broker"), broker.clone());
         engine.host("broker", move || {
             let (net, broker) = (net.clone(), serving.clone());
             async move {
@@ -236,15 +250,17 @@ impl World<'_> {
     fn brain<E: Engine>(&self, engine: &mut E, n: u32) {
         let name = format!("brain-{n}");
         let node = node(&name);
-        let (net, ids, config) = (engine.net(&name), self.ids(&name), self.config.clone());
+        let (net, ids, config) = (self.net(engine, &name), self.ids(&name), self.config.clone());
         let cores: Arc<dyn Cores> = match self.cores {
             Some(deciders) => deciders.node(n.into()),
             None => Arc::new(Model),
         };
-        engine.host(&name, move || {
+        let hosts = self.hosts.clone();
+        engine.host(&name.clone(), move || {
             let (node, net, ids, config) = (node.clone(), net.clone(), ids.clone(), config.clone());
-            let cores = Arc::clone(&cores);
+            let (name, hosts, cores) = (name.clone(), hosts.clone(), Arc::clone(&cores));
             async move {
+                let told = hosts.started(&name);
                 let connect = |user: UserSpec, inbox: String| {
                     SimSpine::connect(net.clone(), options(&config, &user, inbox), ids.clone())
                 };
@@ -252,12 +268,13 @@ impl World<'_> {
                     writer: connect(UserSpec::writer(&node, PASSWORD), format!("_INBOX.w.{node}")),
                     speaker: connect(UserSpec::speaker(&node, PASSWORD), format!("_INBOX.b.{node}")),
                     node,
-                    clock: SimClock::new(0),
+                    clock: hosts.clock(&name),
                     ids,
                     config: config.clone(),
                     metrics: Metrics::new(),
                 };
-                brain_shell::run_on(cores, parts, std::future::pending()).await?;
+                brain_shell::run_on(cores, parts, told).await?;
+                hosts.ended(&name);
                 Ok(())
             }
         });
@@ -266,27 +283,30 @@ impl World<'_> {
     fn shield<E: Engine>(&self, engine: &mut E, n: u32) {
         let name = format!("shield-{n}");
         let node = node(&name);
-        let (net, ids, config) = (engine.net(&name), self.ids(&name), self.config.clone());
-        let secret = tokens::secret(self.plan.seed);
-        engine.host(&name, move || {
+        let (net, ids, config) = (self.net(engine, &name), self.ids(&name), self.config.clone());
+        let (hosts, secret) = (self.hosts.clone(), tokens::secret(self.plan.seed));
+        engine.host(&name.clone(), move || {
             let (node, net, ids, config) = (node.clone(), net.clone(), ids.clone(), config.clone());
+            let (name, hosts) = (name.clone(), hosts.clone());
             async move {
+                let told = hosts.started(&name);
                 let user = UserSpec::shield(&node, PASSWORD);
                 let options = options(&config, &user, format!("_INBOX.s.{node}"));
                 let spine = SimSpine::connect(net.clone(), options, ids.clone());
-                let parts = shield::ShieldParts::<E::Net, _, _, _> {
+                let parts = shield::ShieldParts::<SimNet<E::Net>, _, _, _> {
                     node,
                     ws: net.bind("0.0.0.0:4000").await?,
                     http: Some(net.bind("0.0.0.0:4001").await?),
                     spine,
-                    clock: SimClock::new(0),
+                    clock: hosts.clock(&name),
                     ids,
                     overseer: Arc::new(AllowAll),
                     keys: Arc::new(ArcSwap::from_pointee(shield::Keys::new(&config.auth, None, Some(&secret))?)),
                     config,
                     metrics: Metrics::new(),
                 };
-                shield::serve(parts, std::future::pending()).await;
+                shield::serve(parts, told).await;
+                hosts.ended(&name);
                 Ok(())
             }
         });
@@ -295,19 +315,19 @@ impl World<'_> {
     /// Every client with `n` as its remainder.
     fn farm<E: Engine>(&self, engine: &mut E, n: u32) {
         let name = format!("clients-{n}");
-        let net = engine.net(&name);
+        let net = self.net(engine, &name);
         let scripts: Vec<Script> = (1..=self.plan.world.clients)
             .filter(|client| client % FARMS == n % FARMS)
             .map(|c| self.script(c))
             .collect();
-        let (seed, switches) = (self.plan.seed, self.switches.clone());
+        let (seed, switches, clock) = (self.plan.seed, self.switches.clone(), self.hosts.clock(&name));
         engine.host(&name, move || {
-            let (net, scripts, switches) = (net.clone(), scripts.clone(), switches.clone());
+            let (net, scripts, switches, clock) = (net.clone(), scripts.clone(), switches.clone(), clock.clone());
             async move {
                 let players = scripts.into_iter().map(|script| {
                     let ids = SimIds::new(seed, &script.name);
                     let switch = switches.of(&script.name);
-                    tokio::spawn(client::play(net.clone(), SimClock::new(0), ids, script, switch))
+                    tokio::spawn(client::play(net.of(&script.name), clock.clone(), ids, script, switch))
                 });
                 client::all(players.collect(), Duration::from_secs(24 * 3600)).await;
                 Ok(())
@@ -351,7 +371,7 @@ impl World<'_> {
         let rooms: Vec<RoomKey> = (1..=world.tenants)
             .flat_map(|t| (1..=world.rooms).map(move |r| RoomKey::new(tenant(t), room(r))))
             .collect();
-        let (net, ids) = (engine.net("log-reader"), self.ids("log-reader"));
+        let (net, ids) = (self.net(engine, "log-reader"), self.ids("log-reader"));
         let options = options(self.config, &UserSpec::operator(PASSWORD), "_INBOX.log".to_owned());
         let found: Arc<Mutex<Option<WholeLog>>> = Arc::default();
         let put = found.clone();
@@ -381,6 +401,10 @@ impl World<'_> {
                 return Err(Stopped::Unreadable);
             }
         }
+    }
+
+    fn net<E: Engine>(&self, engine: &E, host: &str) -> SimNet<E::Net> {
+        SimNet::new(engine.net(host), host, &self.cables)
     }
 
     fn ids(&self, host: &str) -> SimIds {

@@ -1,27 +1,94 @@
 //! A1: an acknowledged command is in the room's log exactly once, at the acknowledged place.
 //!
-//! Looks at every ACK with code 0 and a seq above 0 (ephemeral commands are not stored), once the log is known.
+//! Looks at every ACK with code 0 and a seq above 0 (ephemeral commands are not stored), once the log is known. What is not
+//! in the log in the end was there, as the copy of everything stored says, and is gone for one of two reasons:
+//!
+//! 1. it was trimmed below a snapshot that contains it, or below the room's tombstone;
+//! 2. a power cut lost it, and nothing was ever seen again at its place or above it in its epoch: whoever heard of the
+//!    room afterwards heard of a new epoch first.
 
 use std::collections::BTreeMap;
 
-use voltron_core::trace::{Line, Record};
+use voltron_core::trace::{Hash16, Line, Record};
 
-use super::{Findings, Oracle, is_log};
+use super::{Findings, LOST_HOST, Oracle, TRIMMED_HOST, is_log, place as at_place};
 
 /// A command: message ids are unique per user.
 type Command = (String, String, String);
+
+type Place = (u64, u64);
 
 #[derive(Default)]
 pub(super) struct Acked {
     users: BTreeMap<String, String>,
     acks: Vec<Ack>,
-    log: BTreeMap<Command, Vec<(u64, u64)>>,
+    log: BTreeMap<Command, Vec<Place>>,
+    trimmed: BTreeMap<Command, Place>,
+    /// Per room: everything up to there is in a snapshot, or deleted.
+    covered: BTreeMap<String, Place>,
+    /// Per room and epoch.
+    lost: BTreeMap<(String, u64), Lost>,
 }
 
 struct Ack {
     n: u64,
     command: Command,
-    place: (u64, u64),
+    place: Place,
+}
+
+/// What a power cut took of one epoch: everything from its lowest seq on.
+#[derive(Default)]
+struct Lost {
+    events: BTreeMap<u64, (Hash16, Command)>,
+    /// The first record that shows other bytes at one of its places, or above them, in the same epoch.
+    reused: Option<u64>,
+}
+
+impl Acked {
+    fn command(room: &str, user: &str, m: &str) -> Command {
+        let tenant = room.split_once('/').map_or("", |(tenant, _)| tenant);
+        (room.to_owned(), format!("{tenant}/{user}"), m.to_owned())
+    }
+
+    /// Somebody saw an event.
+    fn shown(&mut self, n: u64, room: &str, (epoch, seq): Place, h: &Hash16) {
+        let Some(lost) = self.lost.get_mut(&(room.to_owned(), epoch)) else { return };
+        let from = lost.events.keys().next().copied().unwrap_or(u64::MAX);
+        // What was on its way when the power went may still arrive.
+        if seq >= from && lost.events.get(&seq).is_none_or(|(bytes, _)| bytes != h) {
+            lost.reused.get_or_insert(n);
+        }
+    }
+
+    /// What is wrong with one ACK, if anything is.
+    fn objection(&self, Ack { command, place, .. }: &Ack) -> Option<String> {
+        let (room, user, m) = command;
+        let stored = self.log.get(command).map_or(&[][..], Vec::as_slice);
+        let said = || format!("command {m} of {user} was acknowledged at {}", at(room, *place));
+        match stored {
+            [one] if one == place => return None,
+            [] | [_] => {}
+            many => {
+                let places: Vec<_> = many.iter().map(|place| at(room, *place)).collect();
+                return Some(format!("{}, but the log holds it {} times: {}", said(), many.len(), places.join(", ")));
+            }
+        }
+        if stored.is_empty() && self.trimmed.get(command) == Some(place) {
+            let covered = self.covered.get(room).copied().unwrap_or_default();
+            let what = || format!("{}, but the log was trimmed beyond what a snapshot holds", said());
+            return (*place > covered).then(what);
+        }
+        let lost = self.lost.get(&(room.clone(), place.0));
+        if let Some(lost) = lost.filter(|lost| lost.events.get(&place.1).is_some_and(|(_, lost)| lost == command)) {
+            return lost
+                .reused
+                .map(|n| format!("{} and lost in a power cut, but record {n} goes on in the same epoch", said()));
+        }
+        Some(match stored {
+            [other] => format!("{}, but the log holds it at {}", said(), at(room, *other)),
+            _ => format!("{}, but the log does not hold it", said()),
+        })
+    }
 }
 
 impl Oracle for Acked {
@@ -39,34 +106,37 @@ impl Oracle for Acked {
                 let command = (room.clone(), user, m.clone());
                 self.acks.push(Ack { n: line.n, command, place: (*epoch, *seq) });
             }
-            Record::Commit { room, epoch, seq, m, user, .. } if is_log(line) && !m.is_empty() => {
-                let tenant = room.split_once('/').map_or("", |(tenant, _)| tenant);
-                let command = (room.clone(), format!("{tenant}/{user}"), m.clone());
-                self.log.entry(command).or_default().push((*epoch, *seq));
+            Record::Recv { room, epoch, seq, h, .. } if *seq > 0 => self.shown(line.n, room, (*epoch, *seq), h),
+            Record::Trim { room, epoch, seq } => {
+                let covered = self.covered.entry(room.clone()).or_default();
+                *covered = (*covered).max((*epoch, *seq));
+            }
+            Record::Commit { room, epoch, seq, m, user, h, .. } => {
+                let (command, place) = (Self::command(room, user, m), (*epoch, *seq));
+                if line.host == LOST_HOST {
+                    let lost = self.lost.entry((room.clone(), *epoch)).or_default();
+                    lost.events.insert(*seq, (h.clone(), command));
+                } else if line.host == TRIMMED_HOST {
+                    self.trimmed.insert(command, place);
+                } else {
+                    self.shown(line.n, room, place, h);
+                    if is_log(line) && !m.is_empty() {
+                        self.log.entry(command).or_default().push(place);
+                    }
+                }
             }
             _ => {}
         }
     }
 
     fn end(&mut self, found: &mut Findings) {
-        for Ack { n, command, place } in &self.acks {
-            let (room, user, m) = command;
-            let stored = self.log.get(command).map_or(&[][..], Vec::as_slice);
-            found.check("A1", *n, stored == [*place], || {
-                let said = format!("command {m} of {user} was acknowledged at {}", at(room, *place));
-                match stored {
-                    [] => format!("{said}, but the log does not hold it"),
-                    [other] => format!("{said}, but the log holds it at {}", at(room, *other)),
-                    many => {
-                        let places: Vec<_> = many.iter().map(|place| at(room, *place)).collect();
-                        format!("{said}, but the log holds it {} times: {}", many.len(), places.join(", "))
-                    }
-                }
-            });
+        for ack in &self.acks {
+            let objection = self.objection(ack);
+            found.check("A1", ack.n, objection.is_none(), || objection.unwrap_or_default());
         }
     }
 }
 
-fn at(room: &str, (epoch, seq): (u64, u64)) -> String {
-    format!("{room} epoch {epoch} seq {seq}")
+fn at(room: &str, place: Place) -> String {
+    format!("{room} {}", at_place(place))
 }

@@ -33,6 +33,15 @@ impl Oracle for NoRewind {
                 let from = since.filter(|since| since.0 == *epoch).unwrap_or((*epoch, 0));
                 self.reached.insert((c.clone(), room.clone()), from);
             }
+            Record::Snap { c, room, epoch, seq } => {
+                if let Some(reached) = self.reached.get_mut(&(c.clone(), room.clone())) {
+                    let (now, before) = ((*epoch, *seq), *reached);
+                    found.check("A2", line.n, epoch >= &before.0, || {
+                        format!("{c} had {} of {room} and was put back to a snapshot at {}", place(before), place(now))
+                    });
+                    *reached = before.max(now);
+                }
+            }
             Record::Unsub { c, room, .. } => {
                 self.reached.remove(&(c.clone(), room.clone()));
             }

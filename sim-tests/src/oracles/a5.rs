@@ -1,8 +1,8 @@
 //! A5: per client, room and epoch, seq goes strictly +1; an omission only after an announced gap covering exactly it.
 //!
 //! A `sub` record says where delivery continues: after `since` if the cursor was honoured (`recovered`), else with the last
-//! `replay` events up to the snapshot at `seq`. A higher epoch begins anew wherever it begins (a snapshot may precede it, of which the trace says
-//! nothing); a lower one never comes. Looks at every delivered event with a seq above 0 (ephemeral events have none).
+//! `replay` events up to the snapshot at `seq`. A higher epoch begins at seq 1, or right after the snapshot that announced it;
+//! a lower one never comes. Looks at every delivered event with a seq above 0 (ephemeral events have none).
 
 use std::collections::BTreeMap;
 
@@ -30,6 +30,13 @@ impl Oracle for Order {
                 };
                 self.next.insert((c.clone(), room.clone()), (*epoch, after + 1));
             }
+            Record::Snap { c, room, epoch, seq } => {
+                if let Some(next) = self.next.get_mut(&(c.clone(), room.clone()))
+                    && next.0 < *epoch
+                {
+                    *next = (*epoch, seq + 1);
+                }
+            }
             Record::Unsub { c, room, .. } => {
                 self.next.remove(&(c.clone(), room.clone()));
             }
@@ -48,7 +55,7 @@ impl Oracle for Order {
             Record::Recv { c, room, epoch, seq, .. } if *seq > 0 => {
                 let key = (c.clone(), room.clone());
                 let next = self.next.get(&key).copied();
-                let holds = next.is_some_and(|next| next == (*epoch, *seq) || next.0 < *epoch);
+                let holds = next.is_some_and(|next| next == (*epoch, *seq) || (next.0 < *epoch && *seq == 1));
                 found.check("A5", line.n, holds, || match next {
                     Some(next) => format!("{c} got {room} {} but {} was next", at((*epoch, *seq)), at(next)),
                     None => format!("{c} got {room} {} without a subscription", at((*epoch, *seq))),

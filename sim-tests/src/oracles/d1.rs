@@ -1,18 +1,24 @@
-//! D1: after healing every open command ends, and every cursor reaches the head.
+//! D1: after healing every open command ends, and every cursor reaches the head, with bounded reconnects.
 //!
 //! Judged once the trace is over: a command that was sent has an answer that is final (applied, or refused for good), and a
-//! client that was still subscribed when it went home has come to the last event of the log. Looks at every command and
-//! every such subscription.
+//! client that was still subscribed when it went home has come to the last event of the log. On the way no client was
+//! greeted more than [`GREETINGS_MAX`] times within a second: it waits longer after every failure. Looks at every command,
+//! every such subscription, and every connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use arq::client::Repeat;
 use voltron_core::trace::{Line, Record};
 
 use super::{Findings, Oracle, is_log, place};
 
+/// Connections of one client within a second of time: the shortest pause between two is 100 ms.
+const GREETINGS_MAX: usize = 12;
+
 #[derive(Default)]
 pub(super) struct Ends {
+    /// Per client: when it was greeted last, microseconds.
+    greeted: BTreeMap<String, VecDeque<u64>>,
     /// Per (client, message id): the last frame's record, and whether a final answer came.
     commands: BTreeMap<(String, String), (u64, bool)>,
     /// Per (client, room): how far it came, and at which record; `None` as long as it waits for its SUB's answer.
@@ -25,8 +31,18 @@ impl Oracle for Ends {
         "D1"
     }
 
-    fn see(&mut self, line: &Line, _found: &mut Findings) {
+    fn see(&mut self, line: &Line, found: &mut Findings) {
         match &line.record {
+            Record::Open { c, .. } => {
+                let times = self.greeted.entry(c.clone()).or_default();
+                times.push_back(line.t);
+                while times.front().is_some_and(|first| first + 1_000_000 < line.t) {
+                    times.pop_front();
+                }
+                found.check("D1", line.n, times.len() <= GREETINGS_MAX, || {
+                    format!("{c} connected {} times within a second: it comes back without a pause", times.len())
+                });
+            }
             Record::Send { c, m, .. } => {
                 self.commands.entry((c.clone(), m.clone())).or_default().0 = line.n;
             }
@@ -48,9 +64,9 @@ impl Oracle for Ends {
                     *cursor = (line.n, cursor.1.max((*epoch, *seq)));
                 }
             }
-            Record::Gap { c, room, epoch, to, .. } => {
+            Record::Gap { c, room, epoch, to: seq, .. } | Record::Snap { c, room, epoch, seq } => {
                 if let Some(cursor) = self.cursors.get_mut(&(c.clone(), room.clone())) {
-                    *cursor = (line.n, cursor.1.max((*epoch, *to)));
+                    *cursor = (line.n, cursor.1.max((*epoch, *seq)));
                 }
             }
             Record::Commit { room, epoch, seq, .. } if is_log(line) => {

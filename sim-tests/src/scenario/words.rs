@@ -1,6 +1,9 @@
 //! The words of a scenario file: durations, pinned or drawn values, links between hosts, marks, oracles. Each parses
 //! from text alone, so that an error points at the very value.
 
+mod hosts;
+mod names;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -9,6 +12,8 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 
 use crate::seed::Draw;
+pub use hosts::{ANY_CLIENT, LinkWords, Target};
+pub use names::{MarkName, OracleName};
 
 /// A duration in words: `800us`, `250ms`, `1.5s`, `2m`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +87,51 @@ impl Word for Span {
     }
 }
 
+/// A signed duration: `3s`, `-250ms`. Clocks are shifted by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shift {
+    /// How much.
+    pub span: Span,
+    /// Backwards.
+    pub back: bool,
+}
+
+impl Shift {
+    /// Whole milliseconds, signed.
+    pub fn as_ms(self) -> i64 {
+        let ms = i64::try_from(self.span.as_ms()).unwrap_or(i64::MAX);
+        if self.back { -ms } else { ms }
+    }
+
+    const fn of_ms(ms: i64) -> Self {
+        Self { span: Span::ms(ms.unsigned_abs()), back: ms < 0 }
+    }
+}
+
+impl fmt::Display for Shift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.back { "-" } else { "" }, self.span)
+    }
+}
+
+impl Word for Shift {
+    const EXPECTED: &'static str = "a duration such as 250ms or -3s";
+
+    fn parse(text: &str) -> Option<Self> {
+        let (back, span) = text.strip_prefix('-').map_or((false, text), |span| (true, span));
+        Some(Self { span: Span::parse(span)?, back })
+    }
+
+    fn between(low: &Self, high: &Self, draw: &mut Draw) -> Option<Self> {
+        let width = high.as_ms().saturating_sub(low.as_ms()).unsigned_abs();
+        Some(Self::of_ms(low.as_ms().saturating_add_unsigned(draw.between(0, width))))
+    }
+
+    fn ordered(low: &Self, high: &Self) -> bool {
+        low.as_ms() <= high.as_ms()
+    }
+}
+
 impl Word for u32 {
     const EXPECTED: &'static str = "a number";
 
@@ -113,81 +163,26 @@ pub enum Shape {
     Halves,
     /// One drawn host on the left hears the right, but is not heard.
     OneWay,
+    /// One host on the left after the other, in a drawn order, and healed in another.
+    Swizzle,
 }
 
 impl Shape {
     /// Every shape, with its words.
-    pub const ALL: [(&'static str, Self); 4] =
-        [("all", Self::All), ("isolate one", Self::IsolateOne), ("halves", Self::Halves), ("one way", Self::OneWay)];
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("all", Self::All),
+        ("isolate one", Self::IsolateOne),
+        ("halves", Self::Halves),
+        ("one way", Self::OneWay),
+        ("swizzle", Self::Swizzle),
+    ];
 }
 
 impl Word for Shape {
-    const EXPECTED: &'static str = "\"all\", \"isolate one\", \"halves\" or \"one way\"";
+    const EXPECTED: &'static str = "\"all\", \"isolate one\", \"halves\", \"one way\" or \"swizzle\"";
 
     fn parse(text: &str) -> Option<Self> {
         Self::ALL.iter().find(|(words, _)| *words == text).map(|(_, shape)| *shape)
-    }
-
-    fn between(_low: &Self, _high: &Self, _draw: &mut Draw) -> Option<Self> {
-        None
-    }
-
-    fn ordered(_low: &Self, _high: &Self) -> bool {
-        false
-    }
-}
-
-/// Words that name hosts: a group (`brain`), one of it (`brain-2`), or a role (`owner`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target(pub String);
-
-impl Word for Target {
-    const EXPECTED: &'static str =
-        "\"broker\" (or \"spine\"), \"shield\", \"brain\", \"client\", one of them such as \"shield-1\", or \"owner\"";
-
-    fn parse(text: &str) -> Option<Self> {
-        let (group, number) = text.rsplit_once('-').map_or((text, None), |(group, number)| (group, Some(number)));
-        let known = match number {
-            None => matches!(group, "broker" | "spine" | "shield" | "brain" | "client" | "owner"),
-            Some(number) => {
-                matches!(group, "shield" | "brain" | "clients") && number.parse::<u32>().is_ok_and(|number| number > 0)
-            }
-        };
-        known.then(|| Self(if text == "spine" { "broker".into() } else { text.into() }))
-    }
-
-    fn between(_low: &Self, _high: &Self, _draw: &mut Draw) -> Option<Self> {
-        None
-    }
-
-    fn ordered(_low: &Self, _high: &Self) -> bool {
-        false
-    }
-}
-
-/// Two sides of a link: `"brain | spine"`, or several hosts on a side: `"brain-1, brain-2 | broker"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkWords {
-    /// Left of the bar.
-    pub left: Vec<Target>,
-    /// Right of it.
-    pub right: Vec<Target>,
-}
-
-impl fmt::Display for LinkWords {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let side = |side: &[Target]| side.iter().map(|target| target.0.as_str()).collect::<Vec<_>>().join(", ");
-        write!(f, "{} | {}", side(&self.left), side(&self.right))
-    }
-}
-
-impl Word for LinkWords {
-    const EXPECTED: &'static str = "a link such as \"brain | spine\" or \"shield-1 | broker\"";
-
-    fn parse(text: &str) -> Option<Self> {
-        let (left, right) = text.split_once('|')?;
-        let side = |side: &str| side.split(',').map(|word| Target::parse(word.trim())).collect::<Option<Vec<_>>>();
-        Some(Self { left: side(left)?, right: side(right)? })
     }
 
     fn between(_low: &Self, _high: &Self, _draw: &mut Draw) -> Option<Self> {
@@ -290,13 +285,7 @@ impl<'de, T: Word> Deserialize<'de> for One<T> {
     }
 }
 
-impl Serialize for One<Target> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0.0)
-    }
-}
-
-impl Serialize for One<LinkWords> {
+impl Serialize for One<Shift> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }
@@ -305,47 +294,5 @@ impl Serialize for One<LinkWords> {
 impl Serialize for One<Span> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
-    }
-}
-
-/// The name of a mark that product code can leave.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MarkName(pub String);
-
-impl<'de> Deserialize<'de> for MarkName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        if voltron_core::marks::known(&name) {
-            return Ok(Self(name));
-        }
-        let known = voltron_core::marks::ALL.iter().map(|(known, _)| *known);
-        Err(de::Error::custom(format!("no mark is called `{name}`{}", super::did_you_mean(&name, known))))
-    }
-}
-
-impl Serialize for MarkName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-/// The name of an oracle.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OracleName(pub String);
-
-impl<'de> Deserialize<'de> for OracleName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        if crate::oracles::NAMES.contains(&name.as_str()) {
-            return Ok(Self(name));
-        }
-        let text = format!("no oracle is called `{name}`: there are {}", crate::oracles::NAMES.join(", "));
-        Err(de::Error::custom(text))
-    }
-}
-
-impl Serialize for OracleName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
     }
 }

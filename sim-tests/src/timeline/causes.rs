@@ -158,7 +158,10 @@ impl<'a> Known<'a> {
                 causes.push(message(self.owned.get(room.as_str()).copied()));
                 causes.push(self.client(c, room, at));
             }
-            Record::Unsub { c, room, .. } | Record::Gap { c, room, .. } | Record::Seen { c, room, .. } => {
+            Record::Unsub { c, room, .. }
+            | Record::Snap { c, room, .. }
+            | Record::Gap { c, room, .. }
+            | Record::Seen { c, room, .. } => {
                 causes.push(self.client(c, room, at));
             }
             Record::Get { c, id, room } => {

@@ -81,7 +81,7 @@ impl Core {
             replicas_max: i64::from(options.replicas_max),
             sync_interval_ms: i64::try_from(options.sync_interval.as_millis()).unwrap_or(i64::MAX),
         };
-        let jetstream = JetStream::new(limits, options.name.clone());
+        let jetstream = JetStream::new(limits, options.name.clone(), options.witness.clone());
         let mut core = Self {
             options,
             host: "127.0.0.1".into(),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::config::Config;
 use super::stream::Stream;
 use super::{JetStream, Outgoing};
+use crate::broker::Witnessed;
 use crate::subject;
 use crate::wire::{go_json, rfc3339};
 
@@ -348,8 +349,12 @@ impl JetStream {
         }
         let gone = stream.purge(&request.filter, request.seq, request.keep);
         if let Some(journal) = &mut self.journal {
-            journal.removed(name, &gone);
+            let seqs: Vec<u64> = gone.iter().map(|(seq, _)| *seq).collect();
+            journal.removed(name, &seqs);
             journal.last(name, stream.last_seq());
+        }
+        for (seq, subject) in &gone {
+            self.witness(Witnessed::Purged { subject, seq: *seq });
         }
         Ok(format!(r#""success":true,"purged":{}"#, gone.len()))
     }

@@ -7,6 +7,7 @@ use super::api::ApiError;
 use super::config::Config;
 use super::stream::Entry;
 use super::{JetStream, Outgoing};
+use crate::broker::Witnessed;
 use crate::broker::faults::Faults;
 use crate::parser::Publish;
 use crate::wire;
@@ -153,6 +154,9 @@ impl JetStream {
             }
         };
         trace::emit(|| Record::Append { subject: lossy(&subject), seq, expect, h: Hash16::of(&kept.body) });
+        if let Some(witness) = &self.witness {
+            witness(Witnessed::Stored { subject: &subject, seq, body: &kept.body });
+        }
         stream.sync_if_due(now_ms, self.limits.sync_interval_ms);
         if let Some(id) = wire::header(&kept.header, "Nats-Msg-Id") {
             stream.remember_id(Bytes::copy_from_slice(id), seq, now_ms);

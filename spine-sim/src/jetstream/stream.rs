@@ -291,17 +291,20 @@ impl Stream {
 
     /// Purges: of the subjects that `filter` covers, everything below `below` (0: everything) but the newest `keep`.
     /// Returns what was removed.
-    pub(crate) fn purge(&mut self, filter: &str, below: u64, keep: u64) -> Vec<u64> {
+    pub(crate) fn purge(&mut self, filter: &str, below: u64, keep: u64) -> Vec<(u64, Bytes)> {
         let filter = if filter.is_empty() { ">" } else { filter };
-        let mut gone: Vec<u64> = self.matching(filter.as_bytes()).flat_map(|(_, seqs)| seqs.iter().copied()).collect();
+        let mut gone: Vec<(u64, Bytes)> = self
+            .matching(filter.as_bytes())
+            .flat_map(|(subject, seqs)| seqs.iter().map(|seq| (*seq, subject.clone())))
+            .collect();
         gone.sort_unstable();
         if keep > 0 {
             gone.truncate(gone.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX)));
         }
         if below > 0 {
-            gone.retain(|seq| *seq < below);
+            gone.retain(|(seq, _)| *seq < below);
         }
-        for seq in &gone {
+        for (seq, _) in &gone {
             self.remove(*seq);
         }
         // Of a whole stream, beyond its end: the positions up to there are spent, too.
@@ -349,21 +352,23 @@ impl Stream {
         }
     }
 
-    /// A power cut: what was not synced is gone, and its positions will be handed out again. Returns the range lost.
-    pub(crate) fn lose_tail(&mut self) -> Option<(u64, u64)> {
+    /// A power cut: what was not synced is gone, and its positions will be handed out again. Returns the range lost, and
+    /// what still stood there, ascending.
+    pub(crate) fn lose_tail(&mut self) -> Option<(u64, u64, Vec<(u64, Bytes)>)> {
         let (from, to) = (self.synced_seq + 1, self.last_seq);
         if from > to {
             return None;
         }
-        let lost: Vec<u64> = self.entries.range(from..).map(|(seq, _)| *seq).collect();
-        for seq in lost {
-            self.remove(seq);
+        let lost: Vec<(u64, Bytes)> =
+            self.entries.range(from..).map(|(seq, entry)| (*seq, entry.subject.clone())).collect();
+        for (seq, _) in &lost {
+            self.remove(*seq);
         }
         self.last_seq = self.synced_seq;
         self.first_seq =
             self.entries.keys().next().copied().unwrap_or(if self.last_seq == 0 { 0 } else { self.last_seq + 1 });
         self.last_ms = self.entries.values().next_back().map(|entry| entry.at_ms).filter(|_| self.last_seq > 0);
         self.msg_ids.retain(|_, (seq, _)| *seq < from);
-        Some((from, to))
+        Some((from, to, lost))
     }
 }

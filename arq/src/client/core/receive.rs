@@ -131,6 +131,12 @@ impl<C: WallClock, I: Ids> Core<C, I> {
                     && let Some(wish) = self.rooms.get_mut(&room)
                 {
                     wish.jump(epoch, seq, prev);
+                    trace::emit(|| Record::Snap {
+                        c: self.options.name.clone(),
+                        room: self.full_name(&room),
+                        epoch,
+                        seq,
+                    });
                 }
             }
             Some(v1::event::Body::Members(_) | v1::event::Body::Diff(_)) => {}

@@ -103,8 +103,18 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
         });
         say(&summary.to_string());
     } else {
-        let reached = marks.values().flat_map(BTreeMap::keys).collect::<std::collections::BTreeSet<_>>().len();
-        say(&format!("{count} seeds, {failed} failed, {reached} of {} marks reached", voltron_core::marks::ALL.len()));
+        let reached: std::collections::BTreeSet<&str> =
+            marks.values().flat_map(BTreeMap::keys).map(String::as_str).collect();
+        say(&format!(
+            "{count} seeds, {failed} failed, {} of {} marks reached",
+            reached.len(),
+            voltron_core::marks::ALL.len()
+        ));
+        let unreached: Vec<&str> =
+            voltron_core::marks::ALL.iter().map(|(mark, _)| *mark).filter(|mark| !reached.contains(*mark)).collect();
+        if !unreached.is_empty() {
+            say(&format!("marks never reached: {}", unreached.join(", ")));
+        }
         let looked: Vec<String> = checks.iter().map(|(name, looked)| format!("{name} {looked}")).collect();
         say(&format!("oracles looked: {}", looked.join(", ")));
         if whole && !idle.is_empty() {

@@ -21,6 +21,7 @@ use tokio::time::{Sleep, sleep};
 use voltron_core::{Listener, Net};
 
 use super::super::Engine as _;
+use super::super::cables::Wire;
 use super::super::wires::{End, Got, Wires};
 use super::Madsim;
 
@@ -55,8 +56,8 @@ impl Network {
         self.outside().repair(a, b);
     }
 
-    pub(super) fn reset(&self, left: &[String], right: &[String]) {
-        self.outside().reset(left, right);
+    pub(super) fn delay(&self, a: &str, b: &str, by: Duration) {
+        self.outside().delay(a, b, by);
     }
 
     /// The process on `host` is gone: its listeners and connections are closed.
@@ -178,6 +179,16 @@ pub struct SimStream {
 impl SimStream {
     fn new(end: End, network: &Network) -> Self {
         Self { end, network: network.clone(), arrival: None }
+    }
+}
+
+impl Wire for SimStream {
+    fn flow(&self) -> u64 {
+        self.end.flow()
+    }
+
+    fn far(&self) -> String {
+        self.network.inside().far(self.end)
     }
 }
 
