@@ -56,6 +56,8 @@ pub struct Script {
     pub token: String,
     /// What that grants, for the trace; none: the trace does not say.
     pub grants: Vec<Grant>,
+    /// Sends only what depends on nothing but the room's own past.
+    pub plain: bool,
     /// Tokens that nobody should take.
     pub strange: Vec<Token>,
     /// `host:port` of every Shield, in the order in which this client tries them.
@@ -193,6 +195,16 @@ impl<C: WallClock> Player<C> {
         }
     }
 
+    /// Tells the trace what is wrong with this client's link from now on, and when it no longer is.
+    fn trouble(&self, kind: &str, lasts: Duration) {
+        let (id, target) = (format!("{}-{kind}-{}", self.script.name, self.said), self.script.name.clone());
+        trace::emit(|| Record::Fault { id: id.clone(), kind: kind.to_owned(), target });
+        tokio::spawn(async move {
+            tokio::time::sleep(lasts).await;
+            trace::emit(|| Record::Heal { id });
+        });
+    }
+
     fn act<N: Net, S, I>(&mut self, net: &N, client: &mut Client<S, C, I>) -> Next
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
@@ -204,7 +216,9 @@ impl<C: WallClock> Player<C> {
         self.said += 1;
         let text = format!("{} {}", self.script.name, self.said);
         let head = client.cursor(&room);
-        if let Some(command) = commands::command(deed.verb, &mut draw, text, room.as_str(), &self.versions, head) {
+        if let Some(command) =
+            commands::command(deed.verb, &mut draw, text, room.as_str(), &self.versions, head, self.script.plain)
+        {
             let timestamp = self.clock.now_ms();
             if let Ok(message_id) = client.publish(&room, command.clone(), true) {
                 if self.open.len() == REMEMBERED {
@@ -220,8 +234,16 @@ impl<C: WallClock> Player<C> {
             Verb::HangUp => return Next::Again,
             Verb::Get => drop(client.get(&room)),
             Verb::Repeat => self.repeat(client),
-            Verb::Stall => self.switch.stall(ms(&mut draw, 200, 4_000)),
-            Verb::Silence => self.switch.silence(ms(&mut draw, 200, 8_000)),
+            Verb::Stall => {
+                let lasts = ms(&mut draw, 200, 4_000);
+                self.switch.stall(lasts);
+                self.trouble("stall", lasts);
+            }
+            Verb::Silence => {
+                let lasts = ms(&mut draw, 200, 8_000);
+                self.switch.silence(lasts);
+                self.trouble("silence", lasts);
+            }
             Verb::Pieces => self.switch.manner(if draw.chance(50) {
                 Manner::Pieces(usize::try_from(draw.between(1, 32)).unwrap_or(PIECE_MAX))
             } else {

@@ -16,4 +16,5 @@ pub mod shrink;
 pub mod timeline;
 pub mod tokens;
 pub mod trace;
+pub mod twin;
 pub mod verdict;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::scenario::{
     ANY_CLIENT, Aim, Drawn, Expect, Fault, LinkWords, One, Op, OracleName, Scenario, ScenarioError, Span, Step, Target,
+    Twin,
 };
 use crate::seed::Draw;
 
@@ -32,6 +33,9 @@ pub struct Plan {
     /// A piece of `arqon.toml`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<toml::Table>,
+    /// From the scenario.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub twin: Option<Twin>,
     /// From the scenario.
     pub expect: Expect,
     /// From the scenario.
@@ -133,6 +137,7 @@ impl Scenario {
             world,
             faults: NoFaults {},
             config: self.config.clone(),
+            twin: self.twin.clone(),
             expect: self.expect.clone(),
             excuse: self.excuse.clone(),
             step,

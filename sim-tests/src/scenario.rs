@@ -36,6 +36,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use error::did_you_mean;
 use error::placed;
 
+pub use crate::twin::Twin;
 pub use error::ScenarioError;
 pub use faults::{Aim, BrokerFault, ClockFault, DelayFault, Fault, FaultKind, Faults, HostFault, LinkFault};
 pub use step::{Act, Deed, NthAppend, Step, When};
@@ -56,6 +57,9 @@ pub struct Scenario {
     /// What clients do.
     #[serde(default)]
     pub traffic: Traffic,
+    /// Runs twice and compares what the others saw (T2). Each room then has one writer, and only the one who is not there
+    /// in the twin run sends what no client should.
+    pub twin: Option<Twin>,
     /// The background nemesis; left out: swarmed.
     pub faults: Option<Faults>,
     /// Scripted steps.
@@ -123,6 +127,9 @@ impl Scenario {
 
     fn check(&self) -> Result<(), ScenarioError> {
         self.step.iter().enumerate().try_for_each(|(index, step)| step.check(index))?;
+        if self.twin.as_ref().is_some_and(|twin| twin.silence.is_some() == twin.stall.is_some()) {
+            return Err(ScenarioError::Meaning("[twin] has exactly one of silence, stall".to_owned()));
+        }
         for (oracle, reason) in &self.excuse {
             if reason.trim().is_empty() {
                 return Err(ScenarioError::Meaning(format!("[excuse] {} needs a reason", oracle.0)));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use voltron_core::trace::{Line, Record};
 
 use crate::oracles::{Judgement, LOG_HOST};
+use crate::twin::Lists;
 
 /// One seed's outcome.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,9 @@ pub struct Verdict {
     pub marks: BTreeMap<String, u64>,
     /// Commands sent, acknowledged with code 0, and events in the log.
     pub counts: Counts,
+    /// What the others saw, in a run that is compared with its twin.
+    #[serde(default, skip_serializing_if = "Lists::is_empty")]
+    pub lists: Lists,
     /// What a scenario excuses and an oracle found all the same.
     pub excused: Vec<String>,
 }

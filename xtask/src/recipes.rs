@@ -15,8 +15,8 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// How many seeds CI runs beside that of the commit.
 const SEEDS: u64 = 64;
 
-/// Seeds of each scenario that CI runs under madsim.
-const MADSIM_SEEDS: &str = "0..4";
+/// How many seeds of each scenario CI runs under madsim, beside that of the commit.
+const MADSIM_SEEDS: u64 = 15;
 
 /// The bug that only madsim sees, the scenario that shows it, and the oracle that it breaks.
 const RACE: (&str, &str, &str) = ("command-in-own-task", "burst", "A11");
@@ -88,7 +88,7 @@ fn clippy() -> Done {
 fn madsim() -> Done {
     run(&mut sim::madsim()?)?;
     simulate(&["meta", "--engine", "madsim"])?;
-    simulate(&["run", "--engine", "madsim", "--seeds", MADSIM_SEEDS])?;
+    simulate(&["run", "--engine", "madsim", "--seeds", &range(MADSIM_SEEDS)?])?;
     race()
 }
 
@@ -122,11 +122,15 @@ fn simulate(args: &[&str]) -> Done {
     run(program(binary()?).args(args))
 }
 
-/// The seed that the commit names, and the `more` after it: every commit looks where no commit looked before.
 fn seeds(more: u64) -> Done {
+    simulate(&["run", "--seeds", &range(more)?])
+}
+
+/// The seed that the commit names, and the `more` after it: every commit looks where no commit looked before.
+fn range(more: u64) -> Result<String, String> {
     let commit = output(program("git").args(["rev-parse", "HEAD"]))?;
     let first = seed_of(&commit)?;
-    simulate(&["run", "--seeds", &format!("{first}..{}", first + 1 + more)])
+    Ok(format!("{first}..{}", first + 1 + more))
 }
 
 /// The first 12 hex digits: as much as JSON's numbers hold everywhere.

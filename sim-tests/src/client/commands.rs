@@ -33,7 +33,8 @@ impl Versions {
     }
 }
 
-/// The command of a deed; `None` for a deed that is none. `text` tells it from all others.
+/// The command of a deed; `None` for a deed that is none. `text` tells it from all others. A plain one depends on nothing
+/// but its own room's past: no expectation, and nothing that ends by itself.
 pub(super) fn command(
     verb: Verb,
     draw: &mut Draw,
@@ -41,6 +42,7 @@ pub(super) fn command(
     room: &str,
     versions: &Versions,
     head: Option<Since>,
+    plain: bool,
 ) -> Option<v1::Command> {
     let key = format!("key-{}", draw.below(KEYS));
     let mut expect = || match draw.below(10) {
@@ -72,6 +74,15 @@ pub(super) fn command(
     };
     if !command.ephemeral && draw.chance(4) {
         command.if_head = head.map(|head| v1::Head { epoch: head.epoch, seq: head.seq });
+    }
+    if plain {
+        command.if_head = None;
+        match &mut command.op {
+            Some(Op::Set(set)) => (set.ttl_ms, set.expect) = (0, None),
+            Some(Op::Delete(delete)) => delete.expect = None,
+            Some(Op::Lock(lock)) => lock.ttl_ms = 0,
+            _ => {}
+        }
     }
     Some(command)
 }

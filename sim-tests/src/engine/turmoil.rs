@@ -1,6 +1,7 @@
 //! turmoil's hosts and links. The tasks of a host run in the order in which they became ready, always.
 
 pub mod net;
+mod weather;
 
 use std::future::Future;
 use std::time::{Duration, SystemTime};
@@ -11,6 +12,7 @@ use super::clock::EPOCH_MS;
 use super::nemesis::Stage;
 use super::{Ended, Engine, LATENCY, TICK};
 pub use net::TurmoilNet;
+use weather::Weather;
 
 /// Segments that one connection holds before its writer waits.
 const SEGMENTS: usize = 64;
@@ -23,6 +25,10 @@ const FOREVER: Duration = Duration::from_secs(24 * 3600);
 /// A turmoil simulation.
 pub struct Turmoil {
     sim: Sim<'static>,
+    seed: u64,
+    hosts: Vec<String>,
+    /// Of the hosts that were there when time began to pass.
+    weather: Option<Weather>,
 }
 
 impl Engine for Turmoil {
@@ -41,7 +47,7 @@ impl Engine for Turmoil {
             .min_message_latency(LATENCY.0)
             .max_message_latency(LATENCY.1)
             .tcp_capacity(SEGMENTS.max(clients as usize * ATTEMPTS));
-        Self { sim: builder.build() }
+        Self { sim: builder.build(), seed, hosts: Vec::new(), weather: None }
     }
 
     fn net(&self, _host: &str) -> TurmoilNet {
@@ -53,6 +59,7 @@ impl Engine for Turmoil {
         P: Fn() -> F + Send + Sync + 'static,
         F: Future<Output = Ended> + 'static,
     {
+        self.hosts.push(name.to_owned());
         self.sim.host(name, process);
     }
 
@@ -64,6 +71,7 @@ impl Engine for Turmoil {
     }
 
     fn tick(&mut self) -> Result<(), String> {
+        self.weather.get_or_insert_with(|| Weather::new(self.seed, &self.hosts)).turn(&self.sim);
         self.sim.step().map(drop).map_err(|error| error.to_string())
     }
 
@@ -98,9 +106,7 @@ impl Stage for Turmoil {
     }
 
     fn delay(&mut self, a: &str, b: &str, by: Duration) {
-        // Sets both bounds; then the upper one.
-        self.sim.set_link_latency(a, b, LATENCY.0 + by);
-        self.sim.set_link_max_message_latency(a, b, LATENCY.1 + by);
+        self.weather.get_or_insert_with(|| Weather::new(self.seed, &self.hosts)).delay(a, b, by);
     }
 
     fn crash(&mut self, host: &str) {

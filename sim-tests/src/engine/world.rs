@@ -27,7 +27,7 @@ use super::history;
 use super::hosts::Hosts;
 use super::nemesis::Nemesis;
 use super::{Cables, Deciders, Engine, Failure, SimIds, SimNet};
-use crate::client::link::Switches;
+use crate::client::link::{Switch, Switches};
 use crate::client::{self, Deed, Script};
 use crate::logbook::{self, LogbookError};
 use crate::oracles::{self, LOG_HOST};
@@ -35,6 +35,7 @@ use crate::plan::{FARMS, Plan};
 use crate::seed::Draw;
 use crate::tokens;
 use crate::trace::{Trace, TraceTooLong};
+use crate::twin;
 use crate::verdict::{Counts, Verdict};
 
 /// Where the broker listens.
@@ -43,6 +44,8 @@ const BROKER: &str = "nats://broker:4222";
 const PASSWORD: &str = "simulated";
 /// The longest that reading the log may take, virtual.
 const READ_LIMIT: Duration = Duration::from_secs(60);
+/// By then a client is connected and subscribed.
+const CAME_IN: Duration = Duration::from_secs(3);
 
 /// What is the caller's choice.
 #[derive(Clone, Copy)]
@@ -53,6 +56,8 @@ pub struct Options<'a> {
     pub log: Option<&'a str>,
     /// Whose cores decide in the model's place.
     pub cores: Option<&'a dyn Deciders>,
+    /// The twin of the run: without what the plan's `[twin]` names.
+    pub twin: bool,
     /// Told the virtual time, in microseconds, after every tick.
     pub on_tick: fn(u64),
 }
@@ -129,6 +134,7 @@ pub fn run<E: Engine>(plan: &Plan, options: &Options<'_>) -> Result<Verdict, Run
             cables: Cables::default(),
             hosts: Hosts::default(),
             switches: Switches::default(),
+            twin: options.twin,
             trace: &trace,
             cores: options.cores,
         };
@@ -159,6 +165,7 @@ fn config(plan: &Plan) -> Result<Config, RunError> {
 type WholeLog = Result<Vec<Record>, LogbookError>;
 
 struct World<'a> {
+    twin: bool,
     plan: &'a Plan,
     config: &'a Config,
     cables: Cables,
@@ -194,6 +201,9 @@ impl World<'_> {
         let excused: Vec<String> = self.plan.excuse.keys().map(|oracle| oracle.0.clone()).collect();
         verdict.judged(&oracles::judge(&lines, &excused));
         verdict.counts = Counts::of(&lines);
+        if let Some(twin) = &self.plan.twin {
+            verdict.lists = twin::lists(&lines, twin);
+        }
         verdict.hash = self.trace.hash()?;
         verdict.records = lines.len() as u64;
         verdict.virtual_s = engine.elapsed().as_secs_f64();
@@ -317,22 +327,35 @@ impl World<'_> {
         let name = format!("clients-{n}");
         let net = self.net(engine, &name);
         let scripts: Vec<Script> = (1..=self.plan.world.clients)
-            .filter(|client| client % FARMS == n % FARMS)
+            .filter(|client| client % FARMS == n % FARMS && !self.stays_at_home(*client))
             .map(|c| self.script(c))
             .collect();
+        // In the twin run only, after it has come in.
+        let stalled = self.plan.twin.as_ref().filter(|_| self.twin).and_then(|twin| twin.stall.clone());
+        let reads_nothing = self.plan.world.run.0.0.saturating_sub(CAME_IN);
         let (seed, switches, clock) = (self.plan.seed, self.switches.clone(), self.hosts.clock(&name));
         engine.host(&name, move || {
             let (net, scripts, switches, clock) = (net.clone(), scripts.clone(), switches.clone(), clock.clone());
+            let stalled = stalled.clone();
             async move {
                 let players = scripts.into_iter().map(|script| {
                     let ids = SimIds::new(seed, &script.name);
                     let switch = switches.of(&script.name);
+                    if stalled.as_ref() == Some(&script.name) {
+                        tokio::spawn(stall(switch.clone(), reads_nothing));
+                    }
                     tokio::spawn(client::play(net.of(&script.name), clock.clone(), ids, script, switch))
                 });
                 client::all(players.collect(), Duration::from_secs(24 * 3600)).await;
                 Ok(())
             }
         });
+    }
+
+    /// True for a client of the tenant that the twin run does without.
+    fn stays_at_home(&self, client: u32) -> bool {
+        let silent = self.plan.twin.as_ref().filter(|_| self.twin).and_then(|twin| twin.silence.as_ref());
+        silent.is_some_and(|tenant| *tenant == self.plan.world.tenant_of(client))
     }
 
     fn script(&self, client: u32) -> Script {
@@ -354,6 +377,7 @@ impl World<'_> {
         Script {
             name: format!("client-{client}"),
             seed: self.plan.seed,
+            plain: self.plan.twin.is_some(),
             token: tokens::with_grants(&secret, audience, &tenant, &user, now_s, grants.clone()),
             grants,
             strange: tokens::strange(&secret, audience, &tenant, &user, now_s),
@@ -410,6 +434,12 @@ impl World<'_> {
     fn ids(&self, host: &str) -> SimIds {
         SimIds::new(self.plan.seed, host)
     }
+}
+
+/// A client that reads nothing for so long, once it has come in.
+async fn stall(switch: Switch, lasts: Duration) {
+    tokio::time::sleep(CAME_IN).await;
+    switch.stall(lasts);
 }
 
 fn options(config: &Config, user: &UserSpec, inbox: String) -> SpineOptions {

@@ -1,7 +1,7 @@
 //! Checks what depends on the drawn world: hosts, clients and rooms that a plan names exist.
 
 use super::{Plan, WorldPlan};
-use crate::scenario::{Aim, Deed, Fault, One, ScenarioError, Step, Target};
+use crate::scenario::{Aim, Deed, Fault, One, ScenarioError, Step, Target, Twin};
 
 impl WorldPlan {
     fn check_host(&self, host: &str, aim: Aim) -> Result<(), ScenarioError> {
@@ -46,6 +46,15 @@ impl Plan {
                     self.world.clients,
                     self.world.rooms
                 )));
+            }
+        }
+        if let Some(Twin { silence, stall }) = &self.twin {
+            let tenants = (1..=self.world.tenants).map(|tenant| format!("t{tenant}"));
+            let clients = (1..=self.world.clients).map(|client| format!("client-{client}"));
+            let known: Vec<String> = tenants.chain(clients).collect();
+            if let Some(unknown) = silence.iter().chain(stall).find(|name| !known.contains(name)) {
+                let text = format!("[twin] names {unknown}: this world has {}", known.join(", "));
+                return Err(ScenarioError::Meaning(text));
             }
         }
         self.fault.iter().try_for_each(|fault| self.check_fault(fault))?;

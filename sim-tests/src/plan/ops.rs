@@ -1,7 +1,7 @@
 //! Draws what clients do. Every client has a stream of its own.
 
 use super::WorldPlan;
-use crate::scenario::{Drawn, One, Op, Scenario, Span, Verb};
+use crate::scenario::{Drawn, One, Op, Scenario, Span, Twin, Verb};
 use crate::seed::Draw;
 
 impl Scenario {
@@ -50,11 +50,29 @@ impl Scenario {
                 });
                 let verb = verb.map_or(Verb::Publish, |(verb, _)| *verb);
                 let room = u32::try_from(draw.between(1, u64::from(world.rooms))).unwrap_or(1);
-                ops.push(Op { at: One(at), client, r#do: verb, room });
+                let op = Op { at: One(at), client, r#do: verb, room };
+                ops.extend(match &self.twin {
+                    Some(twin) => comparable(op, twin, world),
+                    None => Some(op),
+                });
                 at = Span::ms(at.as_ms() + every.draw(&mut draw).as_ms().max(1));
             }
         }
         ops.sort_by_key(|op| (op.at.0, op.client));
         ops
+    }
+}
+
+/// As it may be in a run that is compared with its twin: one writer a room, and only who will be silent misbehaves.
+fn comparable(op: Op, twin: &Twin, world: &WorldPlan) -> Option<Op> {
+    let subject = twin.silence.as_ref().is_some_and(|tenant| *tenant == world.tenant_of(op.client));
+    match op.r#do {
+        Verb::Bad | Verb::Stranger | Verb::Pieces | Verb::Stall | Verb::Silence => subject.then_some(op),
+        Verb::Publish | Verb::Set | Verb::Delete | Verb::Lock | Verb::Unlock | Verb::Repeat => {
+            // The first clients of a tenant have a room each, the others listen.
+            let own = (op.client - 1) / world.tenants + 1;
+            (own <= world.rooms).then_some(Op { room: own, ..op })
+        }
+        Verb::Get | Verb::Whisper | Verb::Resume | Verb::HangUp => Some(op),
     }
 }

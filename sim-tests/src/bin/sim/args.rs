@@ -114,6 +114,9 @@ pub(crate) struct ReplayArgs {
     /// Plant this bug
     #[arg(long, value_name = "NAME")]
     pub(crate) mutant: Option<String>,
+    /// The twin of the run: without what the scenario's [twin] names
+    #[arg(long)]
+    pub(crate) twin: bool,
     /// Show log lines of the product, e.g. `info` or `shield=debug`
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
@@ -196,6 +199,8 @@ pub(crate) struct OneArgs {
     pub(crate) mutant: Option<String>,
     #[arg(long)]
     pub(crate) log: Option<String>,
+    #[arg(long)]
+    pub(crate) twin: bool,
     /// What the operating system's entropy is drawn from
     #[arg(long, default_value_t = 0)]
     pub(crate) salt: u64,

@@ -97,7 +97,7 @@ fn child(args: &OneArgs) -> Result<bool, String> {
     #[cfg(madsim)]
     let cores: Option<&dyn Deciders> = None;
     let (trace, log) = (args.trace.as_deref(), args.log.as_deref());
-    let verdict = one::simulate(&args.one.scenario, args.one.seed, trace, log, cores, pretence)?;
+    let verdict = one::simulate(&args.one.scenario, args.one.seed, trace, log, cores, pretence, args.twin)?;
     say(&json(&verdict));
     Ok(verdict.ok)
 }
@@ -113,12 +113,13 @@ fn replay(args: &ReplayArgs) -> Result<bool, String> {
     let (trace, log) = (drawn.path(), args.log.as_deref());
     let cores = cores.as_ref().map(|cores| cores as &dyn Deciders);
     let mut verdict = match args.engine {
-        Engine::Turmoil => one::simulate(scenario, seed, trace, log, cores, Pretence::default())?,
+        Engine::Turmoil => one::simulate(scenario, seed, trace, log, cores, Pretence::default(), args.twin)?,
         Engine::Madsim => args.engine.replay(args, trace)?,
     };
     verdict.wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let way = Way { engine: args.engine, brain: args.brain, mutant: args.mutant.as_deref() };
+    let way = Way { engine: args.engine, brain: args.brain, mutant: args.mutant.as_deref(), twin: args.twin };
     verdict.replay = way.replay(scenario, verdict.seed);
+    verdict.lists.clear();
     if let (Some(html), Some(path)) = (&args.html, drawn.path()) {
         draw::page(html, path, scenario, verdict.seed, &verdict.replay)?;
     }

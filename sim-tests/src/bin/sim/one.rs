@@ -32,9 +32,13 @@ pub(crate) fn simulate(
     log: Option<&str>,
     cores: Option<&dyn Deciders>,
     pretence: Pretence,
+    twin: bool,
 ) -> Result<Verdict, String> {
     let plan = files::load(scenario)?.plan(scenario, seed).map_err(|error| format!("{scenario}: {error}"))?;
-    let options = Options { trace, log, cores, on_tick: interpose::advance };
+    if twin && plan.twin.is_none() {
+        return Err(format!("{scenario} has no [twin]"));
+    }
+    let options = Options { trace, log, cores, twin, on_tick: interpose::advance };
     interpose::begin(pretence.salt, pretence.date_ms);
     let outcome = ThisEngine::enclosed(seed, || world::run::<ThisEngine>(&plan, &options));
     interpose::end();

@@ -9,6 +9,8 @@ use futures_util::stream::{self, StreamExt as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest as _, Sha256};
 use sim_tests::oracles;
+use sim_tests::scenario::Scenario;
+use sim_tests::twin::{self, Lists};
 use sim_tests::verdict::Verdict;
 use tokio::time::Instant;
 
@@ -40,15 +42,19 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
     let jobs = jobs(args.jobs);
 
     let deciding = Deciding::start(args.brain)?;
-    let way = Way { engine: args.engine, brain: args.brain, mutant: args.mutant.as_deref() };
+    let way = Way { engine: args.engine, brain: args.brain, mutant: args.mutant.as_deref(), twin: false };
     let commit = files::commit();
     let bar = (!args.json && std::io::stderr().is_terminal()).then(|| progress(work.len() as u64));
     let mut runs = stream::iter(work)
-        .map(|(name, seed)| child(name, seed, way, &deciding, None, Pretence::default(), &[]))
+        .map(|(name, seed)| {
+            let twin = loaded.get(&name).is_some_and(|scenario: &Scenario| scenario.twin.is_some());
+            seed_of(name, seed, way, &deciding, twin)
+        })
         .buffer_unordered(jobs);
     let mut failed = 0_u64;
     let mut marks: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-    let mut checks: BTreeMap<String, u64> = oracles::NAMES.iter().map(|name| ((*name).to_owned(), 0)).collect();
+    let mut checks: BTreeMap<String, u64> =
+        oracles::NAMES.iter().chain(&["T2"]).map(|name| ((*name).to_owned(), 0)).collect();
     let mut unknown: BTreeMap<String, u64> = BTreeMap::new();
     let mut count = 0_u64;
     let mut hashes = BTreeMap::new();
@@ -149,7 +155,7 @@ pub(crate) fn jobs(wanted: usize) -> usize {
 pub(crate) async fn meta(args: &MetaArgs) -> Result<bool, String> {
     let mut equal = true;
     let deciding = Deciding::start(Brain::Model)?;
-    let way = Way { engine: args.engine, brain: Brain::Model, mutant: args.mutant.as_deref() };
+    let way = Way { engine: args.engine, brain: Brain::Model, mutant: args.mutant.as_deref(), twin: false };
     for name in files::chosen(&args.scenarios)? {
         let folder = std::env::temp_dir().join(format!("arqon-meta-{}-{}", std::process::id(), args.seed));
         std::fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
@@ -212,13 +218,16 @@ pub(crate) struct Way<'a> {
     pub(crate) engine: Engine,
     pub(crate) brain: Brain,
     pub(crate) mutant: Option<&'a str>,
+    /// The second run of a scenario with a twin.
+    pub(crate) twin: bool,
 }
 
 impl Way<'_> {
     /// The command that runs one seed again.
     pub(crate) fn replay(self, scenario: &str, seed: u64) -> String {
         let planted = self.mutant.map_or_else(String::new, |mutant| format!(" --mutant {mutant}"));
-        format!("cargo sim replay {scenario} --seed {seed}{}{}{planted}", self.engine, self.brain.argument())
+        let twin = if self.twin { " --twin" } else { "" };
+        format!("cargo sim replay {scenario} --seed {seed}{}{}{planted}{twin}", self.engine, self.brain.argument())
     }
 }
 
@@ -239,6 +248,34 @@ pub(crate) async fn ordinary(
     child(scenario.to_owned(), seed, way, &Deciding::start(Brain::Model)?, trace, Pretence::default(), &[]).await
 }
 
+/// Runs one seed, and its twin if it has one: T2 compares what the others saw.
+async fn seed_of(name: String, seed: u64, way: Way<'_>, deciding: &Deciding, twin: bool) -> Result<Verdict, String> {
+    let mut run = child(name.clone(), seed, way, deciding, None, Pretence::default(), &[]).await?;
+    if !twin || !run.ok {
+        run.lists.clear();
+        return Ok(run);
+    }
+    let way = Way { twin: true, ..way };
+    let without = child(name, seed, way, deciding, None, Pretence::default(), &[]).await?;
+    if !without.ok {
+        return Ok(Verdict { lists: Lists::new(), ..without });
+    }
+    let compared = run.lists.values().map(|list| list.len() as u64).sum();
+    run.checks.insert("T2".to_owned(), compared);
+    for (mark, times) in without.marks {
+        *run.marks.entry(mark).or_default() += times;
+    }
+    if let Some(what) = twin::difference(&run.lists, &without.lists) {
+        run.ok = false;
+        run.oracle = Some("T2".to_owned());
+        run.what = Some(what);
+        // Two runs: `run` does both, `replay --twin` shows the second.
+        run.replay = run.replay.replacen("replay", "run", 1);
+    }
+    run.lists.clear();
+    Ok(run)
+}
+
 /// Runs one seed in a process of its own. `deciding` holds the cores that [`Way::brain`] names.
 async fn child(
     scenario: String,
@@ -255,6 +292,9 @@ async fn child(
     command.args(deciding.arguments());
     if let Some(mutant) = way.mutant {
         command.args(["--mutant", mutant]);
+    }
+    if way.twin {
+        command.arg("--twin");
     }
     if let Some(trace) = trace {
         command.arg("--trace").arg(trace);
