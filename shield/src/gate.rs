@@ -20,7 +20,7 @@ use proto::{Code, MessageId, Rights, RoomId, RoomKey};
 use tokio::time::Instant;
 use voltron_core::mutant;
 use voltron_core::trace::{self, Record};
-use voltron_core::{Judged, Overseer, Verdict};
+use voltron_core::{Judged, Overseer, SystemClock, Verdict, WallClock as _};
 
 use crate::arena::Arena;
 use crate::auth::Identity;
@@ -242,7 +242,7 @@ impl Gate {
                 _ => &[],
             },
             redacted_by: if redacted { at.overseer.version() } else { &[] },
-            received_at: at.now_ms,
+            received_at: if mutant!(WallClockRead) { SystemClock.now_ms() } else { at.now_ms },
             meta: &self.identity.meta,
         };
         let out = self.arena.begin(envelope.len() + self.redacted.len() + 8 + sender.encoded_len());

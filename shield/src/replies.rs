@@ -193,7 +193,7 @@ impl<S: Spine> Replies<S> {
             }
             Answered::Stalled { begin: Some(route) } => {
                 let this = self.clone();
-                tokio::spawn(async move { this.unstall(route).await });
+                voltron_core::tasks::spawn(async move { this.unstall(route).await });
             }
             Answered::Stalled { begin: None } => {}
             Answered::Late(pending) => self.answer(&pending, &Answer::of(Code::Unavailable)),

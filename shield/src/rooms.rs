@@ -97,7 +97,7 @@ impl Rooms {
         if inner.rooms.insert(key, tx).is_none() {
             shared.meters.rooms.inc();
         }
-        tokio::spawn(task::run(shared.clone(), route, rx));
+        voltron_core::tasks::spawn(task::run(shared.clone(), route, rx));
         Ok(())
     }
 

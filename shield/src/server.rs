@@ -145,7 +145,7 @@ async fn accept<L: Listener, S: Spine, C: WallClock, I: Ids>(
                 let allowed = bucket.take(Instant::now()).is_ok();
                 // Beyond the bound there is no answer: only a close costs nothing.
                 let Ok(place) = handshakes.clone().try_acquire_owned() else { continue };
-                tokio::spawn(upgrade::run(shared.clone(), stream, allowed, place));
+                voltron_core::tasks::spawn(upgrade::run(shared.clone(), stream, allowed, place));
             }
             Err(error) => {
                 // Out of descriptors, mostly: waiting lets others close.

@@ -199,7 +199,7 @@ impl<C: WallClock> Player<C> {
     fn trouble(&self, kind: &str, lasts: Duration) {
         let (id, target) = (format!("{}-{kind}-{}", self.script.name, self.said), self.script.name.clone());
         trace::emit(|| Record::Fault { id: id.clone(), kind: kind.to_owned(), target });
-        tokio::spawn(async move {
+        voltron_core::tasks::spawn(async move {
             tokio::time::sleep(lasts).await;
             trace::emit(|| Record::Heal { id });
         });
@@ -257,7 +257,7 @@ impl<C: WallClock> Player<C> {
                 ) {
                     let name = format!("{}.stranger-{}", self.script.name, self.said);
                     let ids = client.core().ids().clone();
-                    tokio::spawn(stranger::knock(
+                    voltron_core::tasks::spawn(stranger::knock(
                         net.clone(),
                         self.clock.clone(),
                         ids,

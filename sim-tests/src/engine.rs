@@ -1,8 +1,11 @@
-//! The simulated world: hosts, sockets, clocks and entropy that only the seed determines. Two engines can hold it, one in
-//! each compile world: turmoil runs the tasks of a host in the order in which they became ready; madsim (`--cfg madsim`)
-//! in any order that the seed draws. [`world`] builds the same hosts on either.
+//! The simulated world: hosts, sockets, clocks and entropy that only the seed determines. Three engines can hold it: the
+//! calendar, where time jumps from one thing to do to the next, and turmoil run the tasks of a host in the order in which they
+//! became ready; madsim (`--cfg madsim`, a compile world of its own) in any order that the seed draws. [`world`] builds the same
+//! hosts on each.
 
 pub mod cables;
+#[cfg(not(madsim))]
+pub mod calendar;
 pub mod clock;
 mod deciders;
 pub mod history;
@@ -21,7 +24,14 @@ use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
+use tracing::Subscriber;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{FilterFn, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
 use voltron_core::Net;
+use voltron_core::trace::TARGET;
+
+use crate::trace::Trace;
 
 pub use cables::{Cables, SimNet};
 pub use clock::SimClock;
@@ -29,14 +39,16 @@ pub use deciders::{Deciders, Failure};
 pub use ids::SimIds;
 use nemesis::Stage;
 
-/// The engine of this compile world.
-#[cfg(madsim)]
-pub use self::madsim::Madsim as ThisEngine;
-#[cfg(not(madsim))]
-pub use self::turmoil::Turmoil as ThisEngine;
+/// Virtual time since the world of this thread began; `None` outside of one.
+pub fn now() -> Option<Duration> {
+    #[cfg(madsim)]
+    return madsim::Madsim::now();
+    #[cfg(not(madsim))]
+    calendar::Calendar::now().or_else(turmoil::Turmoil::now)
+}
 
 /// How a process of the world ends.
-pub type Ended = Result<(), Box<dyn Error>>;
+pub type Ended = Result<(), Box<dyn Error + Send + Sync>>;
 
 /// Virtual time passes in steps of this: the nemesis looks, and acts, between two of them.
 pub const TICK: Duration = Duration::from_millis(1);
@@ -49,8 +61,8 @@ pub trait Engine: Stage + Sized {
     /// The network as one host sees it.
     type Net: Net<Stream: cables::Wire> + Clone;
 
-    /// The spans that it opens around a host's code: `node`, which has the host's `name`, and those within.
-    const SPANS: &'static [&'static str];
+    /// What takes the trace's records and says which host wrote each; `lines` of the product go to standard error.
+    fn subscriber(trace: &Trace, lines: Option<Targets>) -> Box<dyn Subscriber + Send + Sync>;
 
     /// An empty world for so many clients.
     fn new(seed: u64, clients: u32) -> Self;
@@ -63,20 +75,40 @@ pub trait Engine: Stage + Sized {
     /// The network as the host with this name sees it.
     fn net(&self, host: &str) -> Self::Net;
 
+    /// Runs `act` where a host's code would see this world's time.
+    fn within<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        act(self)
+    }
+
     /// Adds a host. `process` makes its process, now and whenever it starts again; it ends with `Ok`, or the run is over.
     fn host<P, F>(&mut self, name: &str, process: P)
     where
         P: Fn() -> F + Send + Sync + 'static,
-        F: Future<Output = Ended> + 'static;
+        F: Future<Output = Ended> + Send + 'static;
 
     /// Adds a host whose process runs once.
     fn client<F>(&mut self, name: &str, process: F)
     where
         F: Future<Output = Ended> + Send + 'static;
 
-    /// Lets one [`TICK`] pass. An error says which process ended by itself.
-    fn tick(&mut self) -> Result<(), String>;
+    /// Lets time pass: a [`TICK`], or until something happens somewhere, at most until `until`. `told` hears the time before
+    /// hosts act at it. An error says which process ended by itself.
+    fn pass(&mut self, until: Duration, told: &mut dyn FnMut(Duration)) -> Result<(), String>;
 
     /// Virtual time since the world began, as a host's own code sees it; `None` outside of every host.
     fn now() -> Option<Duration>;
+}
+
+/// For engines that open spans around a host's code: `node`, which has the host's `name`, and those within.
+fn by_spans(
+    trace: &Trace,
+    lines: Option<Targets>,
+    spans: &'static [&'static str],
+) -> Box<dyn Subscriber + Send + Sync> {
+    let records = FilterFn::new(move |metadata| {
+        metadata.target() == TARGET || (metadata.is_span() && spans.contains(&metadata.name()))
+    });
+    let shown = tracing_subscriber::fmt::layer().without_time().with_ansi(false).with_writer(std::io::stderr);
+    let lines = lines.unwrap_or_default();
+    Box::new(tracing_subscriber::registry().with(trace.layer().with_filter(records)).with(shown.with_filter(lines)))
 }

@@ -16,7 +16,7 @@ use crate::scenario::{
 };
 use crate::seed::Draw;
 
-/// How many hosts the clients are farmed into: every host costs time at every tick, a client none.
+/// How many hosts the clients are farmed into: what goes wrong with a link goes wrong for all clients of a host.
 pub const FARMS: u32 = 2;
 
 /// A drawn scenario.

@@ -10,6 +10,17 @@
 
 use sha2::{Digest, Sha256};
 
+/// A number that only `parts` determine: SplitMix64's finish over each in turn. For the hot paths of the engine, where
+/// nothing depends on who could guess it.
+pub fn mix(parts: &[u64]) -> u64 {
+    parts.iter().fold(0x9E37_79B9_7F4A_7C15, |state, part| {
+        let mut z = (state ^ part).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    })
+}
+
 /// A stream of numbers that only (seed, name) determine: SHA-256 in counter mode.
 #[derive(Clone, Debug)]
 pub struct Draw {

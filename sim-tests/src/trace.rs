@@ -8,12 +8,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sha2::{Digest, Sha256};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id};
-use tracing::{Event, Subscriber};
-use tracing_subscriber::layer::{Context, Layer};
-use tracing_subscriber::registry::LookupSpan;
-use voltron_core::trace::{Line, Record, TARGET};
+use voltron_core::trace::{Line, Record, line_json};
+
+#[cfg(not(madsim))]
+mod collector;
+mod layer;
+
+#[cfg(not(madsim))]
+pub use collector::{Collector, Logs};
+pub use layer::CollectLayer;
 
 /// The longest trace of one run, in records: a run that goes beyond fails instead of filling the memory.
 pub const RECORDS_MAX: usize = 2_000_000;
@@ -46,7 +49,8 @@ impl Trace {
 
     /// Appends one record of `host`.
     pub fn push(&self, host: &str, record: Record) {
-        self.lock().push(host, record);
+        let json = serde_json::to_string(&record).expect("a record has no maps with other keys than strings");
+        self.lock().push(host, &json, record);
     }
 
     /// Says that `us` microseconds have passed, for records that no host writes.
@@ -87,10 +91,15 @@ impl Trace {
         }
     }
 
-    /// A `tracing` layer that feeds this trace. The host is the innermost span called `node` (the engine opens one
-    /// for each turn of a host), else `harness`.
+    /// A `tracing` layer that feeds this trace. The host is the innermost span called `node`, else `harness`.
     pub fn layer(&self) -> CollectLayer {
         CollectLayer { trace: self.clone() }
+    }
+
+    /// The `tracing` subscriber that feeds this trace, where no span names the host; what is no record goes on to `logs`.
+    #[cfg(not(madsim))]
+    pub fn collector(&self, logs: Option<Logs>) -> Collector {
+        Collector::new(self.clone(), logs)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -105,20 +114,21 @@ impl fmt::Debug for Trace {
 }
 
 impl Inner {
-    fn push(&mut self, host: &str, record: Record) {
+    /// `json` is the record's own.
+    fn push(&mut self, host: &str, json: &str, record: Record) {
         if self.lines.len() >= RECORDS_MAX {
             self.overflow = true;
             return;
         }
         let t = (self.stopwatch)().unwrap_or(self.last_t);
         let line = Line { v: 1, n: self.lines.len() as u64, t, host: host.to_owned(), record };
-        let json = serde_json::to_vec(&line).expect("a record has no maps with other keys than strings");
+        let json = line_json(line.n, t, host, json);
         let mut hash = Sha256::new();
         hash.update(self.chain);
         hash.update(&json);
         self.chain = hash.finalize().into();
         if let Some(file) = &mut self.file {
-            let written = file.write_all(&json).and_then(|()| file.write_all(b"\n"));
+            let written = file.write_all(json.as_bytes()).and_then(|()| file.write_all(b"\n"));
             if let Err(error) = written {
                 self.file_error.get_or_insert(error);
             }
@@ -131,64 +141,6 @@ impl Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the trace has more than {RECORDS_MAX} records: shorten the scenario, or something loops")]
 pub struct TraceTooLong;
-
-/// Feeds a [`Trace`]; see [`Trace::layer`].
-#[derive(Debug)]
-pub struct CollectLayer {
-    trace: Trace,
-}
-
-/// Kept with a span called `node`.
-struct HostName(String);
-
-impl<S> Layer<S> for CollectLayer
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        if attributes.metadata().name() != "node" {
-            return;
-        }
-        let mut name = Text { field: "name", found: None };
-        attributes.record(&mut name);
-        if let (Some(span), Some(name)) = (context.span(id), name.found) {
-            span.extensions_mut().insert(HostName(name));
-        }
-    }
-
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        if event.metadata().target() != TARGET {
-            return;
-        }
-        let mut text = Text { field: "record", found: None };
-        event.record(&mut text);
-        let Some(record) = text.found.and_then(|json| serde_json::from_str(&json).ok()) else { return };
-        let host = context.event_scope(event).and_then(|mut scope| {
-            scope.find_map(|span| span.extensions().get::<HostName>().map(|name| name.0.clone()))
-        });
-        self.trace.push(host.as_deref().unwrap_or("harness"), record);
-    }
-}
-
-/// Takes one field's text.
-struct Text {
-    field: &'static str,
-    found: Option<String>,
-}
-
-impl Visit for Text {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == self.field {
-            self.found = Some(value.to_owned());
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == self.field {
-            self.found = Some(format!("{value:?}"));
-        }
-    }
-}
 
 /// Why a trace file cannot be judged.
 #[derive(Debug, thiserror::Error)]

@@ -30,8 +30,10 @@ pub struct Verdict {
     pub records: u64,
     /// How long the run was inside.
     pub virtual_s: f64,
-    /// How long it took; the only figure that differs from run to run.
+    /// How long it took; this and the next are the only figures that differ from run to run.
     pub wall_ms: u64,
+    /// How long its process had a core, until the verdict; 0: nobody asked.
+    pub cpu_us: u64,
     /// The command that runs it again.
     pub replay: String,
     /// How often each oracle looked.

@@ -58,7 +58,7 @@ impl<N: Net> SimSpine<N> {
         let (commands, queue) = mpsc::channel(QUEUE);
         let (link, _) = watch::channel(Link::Down { since: Instant::now() });
         let shared = Arc::new(Shared::new(options, ids.u64("inbox"), link));
-        tokio::spawn(connection::run(net, shared.clone(), queue, ids));
+        voltron_core::tasks::spawn(connection::run(net, shared.clone(), queue, ids));
         Self { commands, shared, net: PhantomData }
     }
 

@@ -60,6 +60,12 @@ pub enum Mutant {
     ReconnectWithoutBackOff,
     /// The Shield sends each command from a task of its own, so that none holds up the reading of the next.
     CommandInOwnTask,
+    /// The Shield stamps a command with the machine's date, past its `WallClock`.
+    WallClockRead,
+    /// The Shield names a connection with the machine's entropy, past its `Ids`.
+    BareEntropy,
+    /// The Shield's fan-out goes through a `HashMap`.
+    HashMapOrder,
 }
 
 /// A planted bug: what it is, and what must find it.

@@ -1,10 +1,30 @@
-//! What tokio has and madsim has not, in the one form that compiles in both worlds: tasks that end with their owner,
-//! and a deadline as an instant.
+//! Tasks of a process, in the one form that compiles under tokio and under madsim: started so that a simulator can end
+//! those of one process, or ending with their owner; and a deadline as an instant.
 
 use std::future::Future;
+use std::sync::OnceLock;
 
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
+
+static WATCHER: OnceLock<fn(AbortHandle)> = OnceLock::new();
+
+/// Starts a task of this process, as `tokio::spawn` does. Product code starts all of its tasks here: a simulator keeps
+/// several processes in one runtime, and when one dies every task of it must.
+#[track_caller]
+pub fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    let running = tokio::spawn(task);
+    if let Some(watcher) = WATCHER.get() {
+        watcher(running.abort_handle());
+    }
+    running
+}
+
+/// Has `watcher` told of every task that [`spawn`] starts, for the rest of the program: the first one asked for. A process
+/// that is a program of its own has none.
+pub fn watch(watcher: fn(AbortHandle)) {
+    WATCHER.get_or_init(|| watcher);
+}
 
 /// Tasks that are cut off when this value is dropped. Those that ended by themselves are forgotten whenever the list
 /// has doubled since the last look, so it holds at most twice as many handles as tasks ever ran at once, and 64.
@@ -29,7 +49,7 @@ impl Tasks {
             self.running.retain(|running| !running.is_finished());
             self.look_at = LOOK_AT_MIN.max(2 * self.running.len());
         }
-        self.running.push(tokio::spawn(task));
+        self.running.push(spawn(task));
     }
 
     /// Cuts all off and waits until they are gone.

@@ -68,6 +68,26 @@ const BENCHES: &[Bench] = &[
         elixir: &[&["bench/commands.exs"]],
     },
     Bench {
+        name: "sim: virtual seconds a second, seeds, and what bounds them",
+        elixir: &[],
+        // Planted bugs are compiled in and off, as in the builds that people and CI run.
+        cargo: &[&[
+            "run",
+            "--profile",
+            "sim",
+            "--locked",
+            "--quiet",
+            "-p",
+            "sim-tests",
+            "--bin",
+            "sim",
+            "--features",
+            "voltron-core/mutants",
+            "--",
+            "bench",
+        ]],
+    },
+    Bench {
         name: "lockstep: histories on the model and the Elixir cores at once, beside a second model and the bare socket",
         cargo: &[
             &["build", "--release", "--locked", "-p", "sim-tests", "--bin", "sim", "--example", "lockstep"],

@@ -284,7 +284,7 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
         // A new channel has room for one.
         let _ = asks.try_send(ask);
         let exits = self.exits.0.clone();
-        tokio::spawn(room::serve(Arc::clone(&self.context), room.clone(), self.session, inbox, exits));
+        voltron_core::tasks::spawn(room::serve(Arc::clone(&self.context), room.clone(), self.session, inbox, exits));
         self.rooms.insert(room, Handle { session: self.session, asks });
         self.count();
     }

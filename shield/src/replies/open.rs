@@ -60,7 +60,7 @@ impl<S: Spine> Replies<S> {
                     let (tell, told) = watch::channel(None);
                     opens.insert(kind.clone(), told.clone());
                     let (this, to) = (self.clone(), route.open.clone());
-                    tokio::spawn(async move {
+                    voltron_core::tasks::spawn(async move {
                         let outcome = this.ask_open(&kind, &to).await;
                         this.opens.0.lock().expect("no code panics while it holds this lock").remove(&kind);
                         let _ = tell.send(Some(outcome));

@@ -223,6 +223,7 @@ impl Core {
         }
         self.ring.push(entry);
         let mut torn = Vec::new();
+        let first = self.out.len();
         for (id, sub) in &mut self.subs {
             if !matches!(sub.phase, Phase::Live) || sub.epoch != entry.epoch {
                 continue;
@@ -236,6 +237,9 @@ impl Core {
                     break;
                 }
             }
+        }
+        if mutant!(HashMapOrder) {
+            in_hash_order(&mut self.out, first);
         }
         for id in torn {
             // Its own place does not fit the room's: never deliver past it.
@@ -274,6 +278,18 @@ impl Core {
             }
         }
     }
+}
+
+/// The planted bug `hash-map-order`: the events from index `first` on leave subscriber by subscriber, in the order in
+/// which a `HashMap` happens to hold them.
+#[allow(clippy::disallowed_types, reason = "that somebody iterates over one is the planted bug")]
+fn in_hash_order(out: &mut Vec<Effect>, first: usize) {
+    let mut of_subs: std::collections::HashMap<Option<SubId>, Vec<Effect>> = std::collections::HashMap::new();
+    for effect in out.drain(first..) {
+        let id = if let Effect::Event { id, .. } = &effect { Some(*id) } else { None };
+        of_subs.entry(id).or_default().push(effect);
+    }
+    out.extend(of_subs.into_values().flatten());
 }
 
 #[cfg(test)]

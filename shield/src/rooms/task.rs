@@ -161,7 +161,7 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
     /// Has the room opened, naming who may be dead, until somebody answers: a Brain may not agree at once.
     fn reopen(&self, suspect: Option<(String, u64)>, spread_ms: u64) {
         let (shared, route) = (self.shared.clone(), self.route.clone());
-        tokio::spawn(async move {
+        voltron_core::tasks::spawn(async move {
             tokio::time::sleep(Duration::from_millis(shared.below("reopen", spread_ms))).await;
             let limit = Duration::from_millis(shared.config.shield.answer_timeout_ms);
             for _ in 0..REOPENS_MAX {

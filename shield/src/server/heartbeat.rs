@@ -55,7 +55,7 @@ pub(super) async fn watch_link<S: Spine, C: WallClock, I: Ids>(shared: Arc<Share
 fn relink<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>) {
     for room in shared.rooms.all() {
         let (shared, after_ms) = (shared.clone(), shared.below("relink", SPREAD_MS));
-        tokio::spawn(async move {
+        voltron_core::tasks::spawn(async move {
             tokio::time::sleep(Duration::from_millis(after_ms)).await;
             shared.rooms.tell(&room, Ask::Relink);
         });
@@ -199,7 +199,7 @@ fn open_suspects<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>, 
             continue;
         }
         let shared = shared.clone();
-        tokio::spawn(async move {
+        voltron_core::tasks::spawn(async move {
             let limit = Duration::from_millis(shared.config.shield.answer_timeout_ms);
             shared.replies.open(&Route::new(room), false, None, limit).await;
         });
@@ -233,7 +233,7 @@ fn judge_staleness<S: Spine, C: WallClock, I: Ids>(
         *closing = true;
         for outbox in shared.connections.all() {
             let after_ms = shared.below("stale-close", SPREAD_MS);
-            tokio::spawn(async move {
+            voltron_core::tasks::spawn(async move {
                 tokio::time::sleep(Duration::from_millis(after_ms)).await;
                 outbox.end(Code::CloseSpineDown, Code::CloseSpineDown.message(), true);
             });

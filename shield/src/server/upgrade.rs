@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
-use voltron_core::{Ids, WallClock};
+use voltron_core::{Ids, OsIds, WallClock, mutant};
 
 use super::handshake::{self, Decision, Offer};
 use crate::auth::{Identity, Refusal};
@@ -56,7 +56,11 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrit
         Decision::Accept { offer, client, identity, .. } => {
             let ws = WebSocketStream::from_partially_read(stream, tail, Role::Server, Some(config)).await;
             let mut id = [0; 16];
-            shared.ids.fill("conn", &mut id);
+            if mutant!(BareEntropy) {
+                OsIds.fill("conn", &mut id);
+            } else {
+                shared.ids.fill("conn", &mut id);
+            }
             let conn = data_encoding::HEXLOWER.encode(&id);
             outbox.push(hello(&shared, &conn, &identity, offer));
             let text_only = offer == Offer::Nothing;

@@ -44,7 +44,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         }
         let (shared, outbox, open, asker) =
             (self.shared.clone(), self.outbox.clone(), self.gets.clone(), self.gate.asker(rights));
-        tokio::spawn(async move {
+        voltron_core::tasks::spawn(async move {
             let _open = open;
             let room = route.key.room.as_str();
             let ask = v1::system_signal::Ask::Get(v1::Get {});

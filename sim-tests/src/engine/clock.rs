@@ -61,7 +61,7 @@ impl SimClock {
 
 impl WallClock for SimClock {
     fn now_ms(&self) -> i64 {
-        let virtual_ms = <super::ThisEngine as super::Engine>::now().unwrap_or_default().as_millis();
+        let virtual_ms = super::now().unwrap_or_default().as_millis();
         let virtual_ms = i64::try_from(virtual_ms).unwrap_or(i64::MAX / 2);
         EPOCH_MS + virtual_ms + self.lock().at(virtual_ms)
     }

@@ -15,9 +15,12 @@ use std::time::Duration;
 use ::madsim::Config;
 use ::madsim::runtime::{NodeHandle, Runtime};
 use ::madsim::time::{TimeHandle, sleep};
+use tracing::Subscriber;
+use tracing_subscriber::filter::Targets;
 
 use super::nemesis::Stage;
 use super::{Ended, Engine, TICK};
+use crate::trace::Trace;
 use net::{MadsimNet, Network};
 
 /// A madsim runtime with the hosts on it.
@@ -46,7 +49,9 @@ impl Madsim {
 impl Engine for Madsim {
     type Net = MadsimNet;
 
-    const SPANS: &'static [&'static str] = &["node", "task"];
+    fn subscriber(trace: &Trace, lines: Option<Targets>) -> Box<dyn Subscriber + Send + Sync> {
+        super::by_spans(trace, lines, &["node", "task"])
+    }
 
     fn new(seed: u64, _clients: u32) -> Self {
         Self {
@@ -81,7 +86,7 @@ impl Engine for Madsim {
     fn host<P, F>(&mut self, name: &str, process: P)
     where
         P: Fn() -> F + Send + Sync + 'static,
-        F: Future<Output = Ended> + 'static,
+        F: Future<Output = Ended> + Send + 'static,
     {
         let (ended, label) = (self.ended.clone(), name.to_owned());
         let init = move || {
@@ -102,7 +107,8 @@ impl Engine for Madsim {
         self.nodes.insert(name.to_owned(), node);
     }
 
-    fn tick(&mut self) -> Result<(), String> {
+    fn pass(&mut self, _until: Duration, told: &mut dyn FnMut(Duration)) -> Result<(), String> {
+        told(self.elapsed);
         self.elapsed = self.runtime.block_on(async {
             sleep(TICK).await;
             TimeHandle::current().elapsed()

@@ -21,6 +21,9 @@ use crate::trace::Trace;
 use links::Links;
 use watch::Watch;
 
+/// How long after its event a scripted step acts, at most.
+const WATCH: Duration = Duration::from_millis(1);
+
 /// Hosts and links that can be troubled: what an engine gives to its nemesis. Hosts go by name; every call takes effect at
 /// once, and one that changes nothing is harmless.
 pub trait Stage {
@@ -30,11 +33,11 @@ pub trait Stage {
     fn hold(&mut self, a: &str, b: &str);
     /// What waited goes on.
     fn release(&mut self, a: &str, b: &str);
-    /// Everything between `a` and `b` is lost.
+    /// Nothing gets through between `a` and `b`, as if all were lost.
     fn cut(&mut self, a: &str, b: &str);
-    /// Everything from `a` to `b` is lost.
+    /// Nothing gets through from `a` to `b`.
     fn cut_one_way(&mut self, a: &str, b: &str);
-    /// Nothing is lost any more. Connections that lost something stay dead until they are reset.
+    /// Everything gets through again. What was sent meanwhile is sent again, or its connection stays dead until it is reset.
     fn repair(&mut self, a: &str, b: &str);
     /// Every message between `a` and `b` takes so much longer than usual; zero: as usual.
     fn delay(&mut self, a: &str, b: &str, by: Duration);
@@ -139,6 +142,16 @@ impl Nemesis {
                 Turn::End(id) => self.end(stage, &id),
             }
         }
+    }
+
+    /// When the next turn is needed, if nothing happens before: what the plan says, or, as long as a step waits for an
+    /// event, in a moment.
+    pub fn due(&self, now: Duration) -> Option<Duration> {
+        let planned = self.timeline.first_key_value().map(|(key, _)| key.0);
+        let steps = self.steps.iter().map(|step| step.when.at.as_ref().map_or(now + WATCH, |One(at)| at.0));
+        // Who takes leave is looked after until it has gone.
+        let leaving = self.open.values().any(|trouble| trouble.kind == FaultKind::Drain).then_some(now + WATCH);
+        planned.into_iter().chain(steps).chain(leaving).min()
     }
 
     /// The run is over: everything heals and every process runs.

@@ -7,10 +7,13 @@ use std::future::Future;
 use std::time::{Duration, SystemTime};
 
 use ::turmoil::Sim;
+use tracing::Subscriber;
+use tracing_subscriber::filter::Targets;
 
 use super::clock::EPOCH_MS;
 use super::nemesis::Stage;
 use super::{Ended, Engine, LATENCY, TICK};
+use crate::trace::Trace;
 pub use net::TurmoilNet;
 use weather::Weather;
 
@@ -34,7 +37,9 @@ pub struct Turmoil {
 impl Engine for Turmoil {
     type Net = TurmoilNet;
 
-    const SPANS: &'static [&'static str] = &["node"];
+    fn subscriber(trace: &Trace, lines: Option<Targets>) -> Box<dyn Subscriber + Send + Sync> {
+        super::by_spans(trace, lines, &["node"])
+    }
 
     fn new(seed: u64, clients: u32) -> Self {
         let epoch = Duration::from_millis(u64::try_from(EPOCH_MS).expect("after 1970"));
@@ -57,20 +62,24 @@ impl Engine for Turmoil {
     fn host<P, F>(&mut self, name: &str, process: P)
     where
         P: Fn() -> F + Send + Sync + 'static,
-        F: Future<Output = Ended> + 'static,
+        F: Future<Output = Ended> + Send + 'static,
     {
         self.hosts.push(name.to_owned());
-        self.sim.host(name, process);
+        self.sim.host(name, move || {
+            let process = process();
+            async move { process.await.map_err(|error| error as Box<dyn std::error::Error>) }
+        });
     }
 
     fn client<F>(&mut self, name: &str, process: F)
     where
         F: Future<Output = Ended> + Send + 'static,
     {
-        self.sim.client(name, process);
+        self.sim.client(name, async move { process.await.map_err(|error| error as Box<dyn std::error::Error>) });
     }
 
-    fn tick(&mut self) -> Result<(), String> {
+    fn pass(&mut self, _until: Duration, told: &mut dyn FnMut(Duration)) -> Result<(), String> {
+        told(self.sim.elapsed());
         self.weather.get_or_insert_with(|| Weather::new(self.seed, &self.hosts)).turn(&self.sim);
         self.sim.step().map(drop).map_err(|error| error.to_string())
     }

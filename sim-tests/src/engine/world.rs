@@ -15,9 +15,7 @@ use brain_shell::cores::{Cores, Model};
 use proto::{NodeId, RoomId, RoomKey, TenantId};
 use spine::{Spine as _, SpineOptions, UserSpec};
 use spine_sim::{Broker, BrokerOptions, SimSpine};
-use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::{FilterFn, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::filter::Targets;
 use voltron_core::config::Config;
 use voltron_core::metrics::Metrics;
 use voltron_core::trace::{Record, TARGET};
@@ -115,17 +113,11 @@ pub fn run<E: Engine>(plan: &Plan, options: &Options<'_>) -> Result<Verdict, Run
     let config = config(plan)?;
     let stopwatch = || E::now().map(micros);
     let trace = Trace::new(Box::new(stopwatch), options.trace)?;
-    let records = FilterFn::new(|metadata| {
-        metadata.target() == TARGET || (metadata.is_span() && E::SPANS.contains(&metadata.name()))
+    let lines = options.log.map(|filter| {
+        let lines = filter.parse::<Targets>().map_err(|error| RunError::Log(error.to_string()))?;
+        Ok::<_, RunError>(lines.with_target(TARGET, tracing::level_filters::LevelFilter::OFF))
     });
-    let lines = match options.log {
-        Some(filter) => filter.parse::<Targets>().map_err(|error| RunError::Log(error.to_string()))?,
-        None => Targets::new(),
-    };
-    let lines = lines.with_target(TARGET, tracing::level_filters::LevelFilter::OFF);
-    let shown = tracing_subscriber::fmt::layer().without_time().with_ansi(false).with_writer(io::stderr);
-    let subscriber =
-        tracing_subscriber::registry().with(trace.layer().with_filter(records)).with(shown.with_filter(lines));
+    let subscriber = E::subscriber(&trace, lines.transpose()?);
     let mut verdict = Verdict { seed: plan.seed, ..Verdict::default() };
     tracing::subscriber::with_default(subscriber, || {
         let world = World {
@@ -188,12 +180,13 @@ impl World<'_> {
         let world = &self.plan.world;
         let (run, settle) = (world.run.0.0, world.settle.0.0);
         while engine.elapsed() < run {
-            nemesis.turn(&mut engine);
-            self.tick(&mut engine, on_tick)?;
+            engine.within(|engine| nemesis.turn(engine));
+            let until = nemesis.due(engine.elapsed()).map_or(run, |due| due.min(run));
+            self.pass(&mut engine, until, on_tick)?;
         }
-        nemesis.heal_all(&mut engine);
+        engine.within(|engine| nemesis.heal_all(engine));
         while engine.elapsed() < run + settle {
-            self.tick(&mut engine, on_tick)?;
+            self.pass(&mut engine, run + settle, on_tick)?;
         }
         self.read_log(&mut engine, on_tick)?;
 
@@ -215,14 +208,15 @@ impl World<'_> {
         Ok(())
     }
 
-    fn tick<E: Engine>(&self, engine: &mut E, on_tick: fn(u64)) -> Result<(), Stopped> {
-        let now = micros(engine.elapsed());
-        on_tick(now);
-        self.trace.advance(now);
+    fn pass<E: Engine>(&self, engine: &mut E, until: Duration, on_tick: fn(u64)) -> Result<(), Stopped> {
         if let Some(failure) = self.cores.and_then(Deciders::failed) {
             return Err(failure.into());
         }
-        engine.tick().map_err(Stopped::Host)
+        let told = &mut |now| {
+            on_tick(micros(now));
+            self.trace.advance(micros(now));
+        };
+        engine.pass(until, told).map_err(Stopped::Host)
     }
 
     fn broker<E: Engine>(&self, engine: &mut E) -> Broker {
@@ -342,9 +336,9 @@ impl World<'_> {
                     let ids = SimIds::new(seed, &script.name);
                     let switch = switches.of(&script.name);
                     if stalled.as_ref() == Some(&script.name) {
-                        tokio::spawn(stall(switch.clone(), reads_nothing));
+                        voltron_core::tasks::spawn(stall(switch.clone(), reads_nothing));
                     }
-                    tokio::spawn(client::play(net.of(&script.name), clock.clone(), ids, script, switch))
+                    voltron_core::tasks::spawn(client::play(net.of(&script.name), clock.clone(), ids, script, switch))
                 });
                 client::all(players.collect(), Duration::from_secs(24 * 3600)).await;
                 Ok(())
@@ -415,7 +409,7 @@ impl World<'_> {
         });
         let deadline = engine.elapsed() + READ_LIMIT;
         loop {
-            self.tick(engine, on_tick)?;
+            self.pass(engine, deadline, on_tick)?;
             if let Some(records) = found.lock().expect("no panic happens while it is held").take() {
                 let records = records.map_err(Stopped::Log)?;
                 records.into_iter().for_each(|record| self.trace.push(LOG_HOST, record));

@@ -14,7 +14,6 @@ use sim_tests::trace::{self, Trace};
 use sim_tests::verdict::Counts;
 use sim_tests::{logbook, oracles};
 use tokio::time::{Instant, timeout};
-use tracing_subscriber::layer::SubscriberExt as _;
 use voltron_core::{OsIds, SystemClock, TcpNet, WallClock as _};
 
 /// Clients that come back send what they owe at once.
@@ -80,7 +79,7 @@ pub(crate) async fn under(load: Load, stack: &mut Stack, nemesis: impl AsyncFnOn
     let stopwatch = move || u64::try_from(begun.elapsed().as_micros()).ok();
     let trace = Trace::new(Box::new(stopwatch), Some(&file)).unwrap();
     // On one thread, so that all clients' records have one order.
-    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(trace.layer()));
+    let _guard = tracing::subscriber::set_default(trace.collector(None));
 
     let players: Vec<_> = load
         .scripts(stack)

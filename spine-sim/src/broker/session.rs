@@ -44,7 +44,7 @@ where
     let (id, wake) = broker.lock().open(peer);
     let guard = Guard { broker, id };
     let (mut input, output) = tokio::io::split(stream);
-    let mut writer = Writer(tokio::spawn(write(guard.broker.clone(), id, wake, output)));
+    let mut writer = Writer(voltron_core::tasks::spawn(write(guard.broker.clone(), id, wake, output)));
     let options = guard.broker.options.clone();
     let auth_by = Instant::now() + options.auth_timeout;
     let mut must_auth = guard.broker.lock().awaits_auth(id);

@@ -178,7 +178,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (input, mut output) = tokio::io::split(stream);
-    let mut reader = Reader(tokio::spawn(read(shared.clone(), input, rest)));
+    let mut reader = Reader(voltron_core::tasks::spawn(read(shared.clone(), input, rest)));
     let mut batch = Vec::with_capacity(BATCH);
     let mut ping_at = Instant::now() + shared.options.ping_interval;
     loop {

@@ -146,7 +146,7 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
         done: impl FnOnce(Option<Vec<Entry>>) -> Input + Send + 'static,
     ) {
         let (shared, log, results) = (self.shared.clone(), self.log.clone(), self.results.clone());
-        tokio::spawn(async move {
+        voltron_core::tasks::spawn(async move {
             let max = if let Some(reader) = reader {
                 reader.drained_to(BULK_AHEAD).await;
                 READ_FOR_MAX
@@ -188,7 +188,7 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
             return;
         };
         let (shared, route, results) = (self.shared.clone(), self.route.clone(), self.results.clone());
-        tokio::spawn(async move {
+        voltron_core::tasks::spawn(async move {
             tokio::time::sleep(Duration::from_millis(after_ms)).await;
             let reply = ask::owner(&shared, &route, &asker, v1::system_signal::Ask::Sync(ask)).await;
             let _ = results.send(Input::Synced { of, reply });

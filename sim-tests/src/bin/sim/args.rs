@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Mutants(MutantsArgs),
     /// Run one seed in two processes with different environment, entropy and date: the traces must be equal
     Meta(MetaArgs),
+    /// Measure how fast the simulator is on this machine, and what its time goes into
+    Bench(BenchArgs),
     /// Hold a trace to the oracles, simulated or from production
     Check {
         /// One JSON record a line
@@ -70,7 +72,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     pub(crate) seed: Option<u64>,
     /// Which simulator
-    #[arg(long, value_enum, default_value = "turmoil", value_name = "ENGINE")]
+    #[arg(long, value_enum, default_value = "calendar", value_name = "ENGINE")]
     pub(crate) engine: Engine,
     /// How many processes at once; 0: one a core
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -100,7 +102,7 @@ pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) one: One,
     /// Which simulator
-    #[arg(long, value_enum, default_value = "turmoil", value_name = "ENGINE")]
+    #[arg(long, value_enum, default_value = "calendar", value_name = "ENGINE")]
     pub(crate) engine: Engine,
     /// Write the trace here, one JSON record a line
     #[arg(long, value_name = "FILE")]
@@ -177,11 +179,21 @@ pub(crate) struct MetaArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
     /// Which simulator
-    #[arg(long, value_enum, default_value = "turmoil", value_name = "ENGINE")]
+    #[arg(long, value_enum, default_value = "calendar", value_name = "ENGINE")]
     pub(crate) engine: Engine,
     /// Plant this bug
     #[arg(long, value_name = "NAME")]
     pub(crate) mutant: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// How many seeds of the world without faults; of the others twice or half as many
+    #[arg(long, default_value_t = 6, value_name = "N")]
+    pub(crate) seeds: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -195,6 +207,8 @@ pub(crate) struct OneArgs {
     /// Where the cores listen
     #[arg(long)]
     pub(crate) cores: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "calendar")]
+    pub(crate) engine: Engine,
     #[arg(long)]
     pub(crate) mutant: Option<String>,
     #[arg(long)]

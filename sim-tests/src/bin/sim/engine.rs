@@ -13,8 +13,10 @@ use crate::args::ReplayArgs;
 /// What runs the hosts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Engine {
-    /// Tasks of a host run in the order in which they became ready
+    /// Time jumps from one thing to do to the next: the fast one
     #[default]
+    Calendar,
+    /// turmoil's hosts and TCP, asked every millisecond: a second opinion on the network
     Turmoil,
     /// Tasks of a host run in an order that the seed draws
     Madsim,
@@ -24,7 +26,8 @@ pub(crate) enum Engine {
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Turmoil => Ok(()),
+            Self::Calendar => Ok(()),
+            Self::Turmoil => f.write_str(" --engine turmoil"),
             Self::Madsim => f.write_str(" --engine madsim"),
         }
     }
@@ -34,7 +37,7 @@ impl Engine {
     /// The program whose `one` runs a seed.
     pub(crate) fn program(self) -> Result<PathBuf, String> {
         let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-        if self == Self::Turmoil {
+        if self != Self::Madsim {
             return Ok(own);
         }
         let target = own.parent().and_then(Path::parent);

@@ -6,6 +6,8 @@
 
 mod args;
 #[cfg(not(madsim))]
+mod bench;
+#[cfg(not(madsim))]
 mod brain;
 #[cfg(not(madsim))]
 mod draw;
@@ -66,6 +68,7 @@ fn act(command: Command) -> Result<bool, String> {
         Command::Meta(args) => wait_for_children(sweep::meta(&args)),
         Command::Shrink(args) => wait_for_children(shrink::run(&args)),
         Command::Mutants(args) => wait_for_children(mutants::run(&args)),
+        Command::Bench(args) => wait_for_children(bench::run(&args)),
         Command::Replay(args) => replay(&args),
         Command::One(args) => child(&args),
         Command::Explain(args) => {
@@ -97,7 +100,9 @@ fn child(args: &OneArgs) -> Result<bool, String> {
     #[cfg(madsim)]
     let cores: Option<&dyn Deciders> = None;
     let (trace, log) = (args.trace.as_deref(), args.log.as_deref());
-    let verdict = one::simulate(&args.one.scenario, args.one.seed, trace, log, cores, pretence, args.twin)?;
+    let mut verdict =
+        one::simulate(&args.one.scenario, args.one.seed, args.engine, trace, log, cores, pretence, args.twin)?;
+    verdict.cpu_us = one::cpu_us();
     say(&json(&verdict));
     Ok(verdict.ok)
 }
@@ -113,8 +118,8 @@ fn replay(args: &ReplayArgs) -> Result<bool, String> {
     let (trace, log) = (drawn.path(), args.log.as_deref());
     let cores = cores.as_ref().map(|cores| cores as &dyn Deciders);
     let mut verdict = match args.engine {
-        Engine::Turmoil => one::simulate(scenario, seed, trace, log, cores, Pretence::default(), args.twin)?,
         Engine::Madsim => args.engine.replay(args, trace)?,
+        here => one::simulate(scenario, seed, here, trace, log, cores, Pretence::default(), args.twin)?,
     };
     verdict.wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let way = Way { engine: args.engine, brain: args.brain, mutant: args.mutant.as_deref(), twin: args.twin };

@@ -3,11 +3,18 @@
 use std::io::Write as _;
 use std::path::Path;
 
+#[cfg(not(madsim))]
+use sim_tests::engine::calendar::Calendar;
+#[cfg(madsim)]
+use sim_tests::engine::madsim::Madsim;
+#[cfg(not(madsim))]
+use sim_tests::engine::turmoil::Turmoil;
 use sim_tests::engine::world::{self, Options};
-use sim_tests::engine::{Deciders, Engine as _, ThisEngine};
+use sim_tests::engine::{Deciders, Engine as _};
 use sim_tests::verdict::Verdict;
 use voltron_core::mutants::{Mutant, PLANTED};
 
+use crate::engine::Engine;
 use crate::{files, interpose};
 
 /// What the process pretends to be.
@@ -28,6 +35,7 @@ impl Default for Pretence {
 pub(crate) fn simulate(
     scenario: &str,
     seed: u64,
+    engine: Engine,
     trace: Option<&Path>,
     log: Option<&str>,
     cores: Option<&dyn Deciders>,
@@ -40,11 +48,26 @@ pub(crate) fn simulate(
     }
     let options = Options { trace, log, cores, twin, on_tick: interpose::advance };
     interpose::begin(pretence.salt, pretence.date_ms);
-    let outcome = ThisEngine::enclosed(seed, || world::run::<ThisEngine>(&plan, &options));
+    #[cfg(madsim)]
+    let outcome = {
+        let _ = engine;
+        Madsim::enclosed(seed, || world::run::<Madsim>(&plan, &options))
+    };
+    #[cfg(not(madsim))]
+    let outcome = match engine {
+        Engine::Turmoil => Turmoil::enclosed(seed, || world::run::<Turmoil>(&plan, &options)),
+        _ => Calendar::enclosed(seed, || world::run::<Calendar>(&plan, &options)),
+    };
     interpose::end();
     let mut verdict = outcome.map_err(|error| format!("{scenario} seed {seed}: {error}"))?;
     verdict.scenario = scenario.to_owned();
     Ok(verdict)
+}
+
+/// How long this process had a core so far, by the kernel's account of its one thread; 0 if there is none.
+pub(crate) fn cpu_us() -> u64 {
+    let account = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    account.split_whitespace().next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0) / 1000
 }
 
 /// Turns a planted bug on for the rest of this process.

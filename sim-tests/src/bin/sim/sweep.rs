@@ -1,6 +1,6 @@
 //! `run` and `meta`: one process per seed, because process-wide counters (task ids) would shift from run to run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::Path;
 use std::process::Stdio;
@@ -76,7 +76,8 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
         match &bar {
             Some(bar) => {
                 bar.inc(1);
-                bar.set_message(format!("{failed} failed, {} marks", marks.values().map(BTreeMap::len).sum::<usize>()));
+                let reached = marks.values().flat_map(BTreeMap::keys).collect::<BTreeSet<_>>().len();
+                bar.set_message(format!("{failed} failed, {reached} marks"));
                 if !verdict.ok {
                     bar.println(line);
                 }
@@ -101,25 +102,22 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
     let idle: Vec<&str> = checks.iter().filter(|(_, looked)| **looked == 0).map(|(name, _)| name.as_str()).collect();
     unknown.retain(|oracle, times| *times * 100 > UNKNOWN_MAX_PERCENT * (*times + checks.get(oracle).unwrap_or(&0)));
     let undecided: Vec<String> = unknown.iter().map(|(oracle, times)| format!("{oracle} {times}")).collect();
+    let reached: BTreeSet<&str> = marks.values().flat_map(BTreeMap::keys).map(String::as_str).collect();
+    let unreached: Vec<&str> =
+        voltron_core::marks::ALL.iter().map(|(name, _)| *name).filter(|name| !reached.contains(name)).collect();
     let whole = args.scenarios.is_empty() && seeds.beyond - seeds.first >= SWEEP;
     if args.json {
         let summary = serde_json::json!({
-            "summary": true, "seeds": count, "failed": failed, "marks_missing": missing, "checks": checks, "idle": idle,
-            "undecided": undecided, "hash": of_all(&hashes),
+            "summary": true, "seeds": count, "failed": failed, "marks_missing": missing,
+            "marks_unreached": unreached, "checks": checks, "idle": idle, "undecided": undecided,
+            "hash": of_all(&hashes),
         });
         say(&summary.to_string());
     } else {
-        let reached: std::collections::BTreeSet<&str> =
-            marks.values().flat_map(BTreeMap::keys).map(String::as_str).collect();
-        say(&format!(
-            "{count} seeds, {failed} failed, {} of {} marks reached",
-            reached.len(),
-            voltron_core::marks::ALL.len()
-        ));
-        let unreached: Vec<&str> =
-            voltron_core::marks::ALL.iter().map(|(mark, _)| *mark).filter(|mark| !reached.contains(*mark)).collect();
+        let all = voltron_core::marks::ALL.len();
+        say(&format!("{count} seeds, {failed} failed, {} of {all} marks reached", reached.len()));
         if !unreached.is_empty() {
-            say(&format!("marks never reached: {}", unreached.join(", ")));
+            say(&format!("marks not reached: {}", unreached.join(", ")));
         }
         let looked: Vec<String> = checks.iter().map(|(name, looked)| format!("{name} {looked}")).collect();
         say(&format!("oracles looked: {}", looked.join(", ")));
@@ -168,9 +166,11 @@ pub(crate) async fn meta(args: &MetaArgs) -> Result<bool, String> {
                 [("LANG", "de_DE.UTF-8"), ("TZ", "Pacific/Kiritimati"), ("HOME", "/nonexistent/and/much/longer")],
             ),
         ];
+        let tellings = worlds.iter().map(|(trace, pretence, env)| {
+            child(name.clone(), args.seed, way, &deciding, Some(trace.as_path()), *pretence, env)
+        });
         let mut hashes = Vec::new();
-        for (trace, pretence, env) in worlds {
-            let verdict = child(name.clone(), args.seed, way, &deciding, Some(trace.as_path()), pretence, &env).await?;
+        for verdict in futures_util::future::try_join_all(tellings).await? {
             if verdict.hash.is_empty() {
                 return Err(verdict.text(&files::commit()));
             }
@@ -292,6 +292,9 @@ async fn child(
     command.args(deciding.arguments());
     if let Some(mutant) = way.mutant {
         command.args(["--mutant", mutant]);
+    }
+    if way.engine == Engine::Turmoil {
+        command.args(["--engine", "turmoil"]);
     }
     if way.twin {
         command.arg("--twin");
