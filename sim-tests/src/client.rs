@@ -31,6 +31,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// The first pause after a failed connection; it doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A client whose link was in trouble does what it missed all at once; trouble that comes later than this is left out, else
+/// one trouble follows the other until long after the run.
+const TROUBLE_LATE_MAX: Duration = Duration::from_secs(1);
 /// How many unanswered commands are kept to repeat one of them later.
 const REMEMBERED: usize = 64;
 
@@ -212,6 +215,10 @@ impl<C: WallClock> Player<C> {
     {
         let Some(deed) = self.script.deeds.pop_front() else { return Next::Here };
         let Some(room) = self.script.rooms.get(deed.room).cloned() else { return Next::Here };
+        let late = Instant::now().saturating_duration_since(self.start + deed.at);
+        if matches!(deed.verb, Verb::Stall | Verb::Silence) && late > TROUBLE_LATE_MAX {
+            return Next::Here;
+        }
         let mut draw = Draw::new(self.script.seed, &format!("deed/{}/{}", self.script.name, deed.at.as_micros()));
         self.said += 1;
         let text = format!("{} {}", self.script.name, self.said);

@@ -1,16 +1,16 @@
-//! The simulated world: hosts, sockets, clocks and entropy that only the seed determines. Three engines can hold it: the
-//! calendar, where time jumps from one thing to do to the next, and turmoil run the tasks of a host in the order in which they
+//! The simulated world: hosts, sockets, clocks and entropy that only the seed determines. Three engines can hold it:
+//! leap, where time jumps from one thing to do to the next, and turmoil run the tasks of a host in the order in which they
 //! became ready; madsim (`--cfg madsim`, a compile world of its own) in any order that the seed draws. [`world`] builds the same
 //! hosts on each.
 
 pub mod cables;
-#[cfg(not(madsim))]
-pub mod calendar;
 pub mod clock;
 mod deciders;
 pub mod history;
 pub mod hosts;
 pub mod ids;
+#[cfg(not(madsim))]
+pub mod leap;
 #[cfg(madsim)]
 pub mod madsim;
 pub mod nemesis;
@@ -44,7 +44,7 @@ pub fn now() -> Option<Duration> {
     #[cfg(madsim)]
     return madsim::Madsim::now();
     #[cfg(not(madsim))]
-    calendar::Calendar::now().or_else(turmoil::Turmoil::now)
+    leap::Leap::now().or_else(turmoil::Turmoil::now)
 }
 
 /// How a process of the world ends.

@@ -64,17 +64,33 @@ pub fn lists(lines: &[Line], twin: &Twin) -> Lists {
     }
     let mut last: BTreeMap<(&str, &str), (u64, u64)> = BTreeMap::new();
     for line in lines {
-        let Record::Recv { c, room, epoch, seq, .. } = &line.record else { continue };
+        // Whether the first events of a room come one by one or in a snapshot hangs on when a client came in.
+        let (c, room, epoch, seq) = match &line.record {
+            Record::Recv { c, room, epoch, seq, .. } => (c, room, epoch, *seq),
+            Record::Sub { c, room, epoch, seq, replay, recovered: false, .. } => {
+                (c, room, epoch, seq.saturating_sub(u64::from(*replay)))
+            }
+            _ => continue,
+        };
         let silent = twin.silence.as_deref().is_some_and(|tenant| tenants.get(c.as_str()) == Some(&tenant));
-        if *seq == 0 || of_subject(room) || silent || twin.stall.as_ref() == Some(c) {
+        if seq == 0 || of_subject(room) || silent || twin.stall.as_ref() == Some(c) {
             continue;
         }
         // What comes again after a reconnect was seen before.
         let reached = last.entry((c, room)).or_default();
-        if (*epoch, *seq) > *reached {
-            *reached = (*epoch, *seq);
-            let event = events.get(&(room, *epoch, *seq)).cloned().unwrap_or_else(|| format!("{seq} not in the log"));
-            lists.entry(format!("{c} in {room}")).or_default().push(event);
+        if (*epoch, seq) > *reached {
+            let list = lists.entry(format!("{c} in {room}")).or_default();
+            match line.record {
+                Record::Recv { .. } => {
+                    let event = events.get(&(room, *epoch, seq)).cloned();
+                    list.push(event.unwrap_or_else(|| format!("{seq} not in the log")));
+                }
+                _ => {
+                    let shown = (room.as_str(), reached.0, reached.1 + 1)..=(room.as_str(), *epoch, seq);
+                    list.extend(events.range(shown).map(|(_, event)| event.clone()));
+                }
+            }
+            *reached = (*epoch, seq);
         }
     }
     lists
@@ -141,6 +157,17 @@ mod tests {
         assert!(less.starts_with("client-3 in t1/r: number 3 was `3 u1 m3 b`, and `nothing`"), "{less}");
         let other = difference(&base, &lists(&run(&[1, 2, 3], "c"), &twin)).expect("another body");
         assert!(other.contains("`1 u1 m1 b`, and `1 u1 m1 c`"), "{other}");
+    }
+
+    #[test]
+    fn a_snapshot_shows_what_led_to_it() {
+        let twin = silenced();
+        let base = lists(&run(&[1, 2, 3], "b"), &twin);
+        let mut late = run(&[3], "b");
+        let (c, room) = ("client-3".to_owned(), "t1/r".to_owned());
+        let record = Record::Sub { c, room, since: None, epoch: 7, seq: 2, recovered: false, replay: 0 };
+        late.insert(3, Line { v: 1, n: 99, t: 0, host: "clients-1".into(), record });
+        assert_eq!(difference(&base, &lists(&late, &twin)), None);
     }
 
     #[test]

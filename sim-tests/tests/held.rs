@@ -45,10 +45,7 @@ fn node(name: &str) -> NodeId {
 }
 
 fn spine(net: &TurmoilNet, user: &UserSpec, inbox: &str) -> Sim {
-    let options = SpineOptions {
-        credentials: Some(user.credentials()),
-        ..SpineOptions::new("nats://broker:4222", &user.name, inbox)
-    };
+    let options = SpineOptions::of_user("nats://broker:4222", user, inbox);
     Sim::connect(net.clone(), options, SimIds::new(SEED, &user.name))
 }
 

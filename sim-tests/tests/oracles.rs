@@ -260,7 +260,7 @@ fn b1_bad_input_meets_its_code() {
     rejected(&changed(40, json!({ "code": 1002 })), "B1", 40, "sent an empty message and was told 1002, not [1001]");
     rejected(&without(39), "B1", 40, "had sent nothing that explains it");
     rejected(&changed(42, json!({ "code": 2006 })), "B1", 42, "sent another tenant and was told 2006");
-    rejected(&with(without(40), 40, json!({ "t": 60_000_000 })), "B1", 39, "never told any of [1001]");
+    rejected(&with(without(40), 41, json!({ "t": 60_000_000 })), "B1", 39, "never told any of [1001]");
 }
 
 #[test]

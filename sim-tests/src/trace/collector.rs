@@ -11,7 +11,7 @@ use tracing::{Event, Metadata, Subscriber};
 use voltron_core::trace::TARGET;
 
 use super::Trace;
-use crate::engine::calendar;
+use crate::engine::leap;
 
 /// Where log lines go.
 pub type Logs = Box<dyn Subscriber + Send + Sync>;
@@ -75,7 +75,7 @@ impl Subscriber for Collector {
         let mut text = Text::default();
         event.record(&mut text);
         let Ok(record) = serde_json::from_str(&text.0) else { return };
-        calendar::whose(|host| self.trace.lock().push(host.unwrap_or("harness"), &text.0, record));
+        leap::whose(|host| self.trace.lock().push(host.unwrap_or("harness"), &text.0, record));
     }
 
     fn enter(&self, span: &Id) {

@@ -141,29 +141,6 @@ defmodule Brain.Nats.ContractPermissionsTest do
     assert Spine.last(writer, log, :leader) == {:ok, nil}
   end
 
-  # The cases of `contract/accounts.rs` are the broker's and run there; this one shows that this suite's broker is the same.
-  test "a_reply_subject_cannot_make_the_broker_store" do
-    world = guarded()
-    {shield, writer, witness} = {connected(world, shield()), connected(world, writer()), connected(world, witness())}
-    spine = spine(writer)
-    streams(spine)
-    snapshot = Subject.snapshot(@lobby)
-    for {body, expect} <- [{"one", 0}, {"two", 1}], do: assert({:stored, _} = Spine.append(spine, snapshot, expect, body))
-
-    for reply <- [snapshot, Subject.log(@lobby), "$JS.API.STREAM.DELETE.SNAP", "store.STREAM.PURGE.SNAP"] do
-      answers = listen(witness, reply)
-
-      for subject <- ["store.DIRECT.GET.SNAP.#{snapshot}", "store.DIRECT.GET.SNAP.none", "store.STREAM.MSG.GET.SNAP"] do
-        question = if subject =~ "MSG", do: ~s({"seq":1}), else: ""
-        assert :ok = Nats.publish(shield, subject, reply, question)
-        next(answers)
-      end
-    end
-
-    assert {:ok, %{entries: [%{body: "one"}, %{body: "two"}]}} = Spine.read(spine, snapshot, 1, 10, :leader)
-    assert {:ok, nil} = Spine.last(spine, Subject.log(@lobby), :leader)
-  end
-
   test "a_denied_request_ends_at_its_limit" do
     conn = connected(guarded(), shield())
     assert Nats.request(conn, "sys.t.acme.kick", [], "?", quiet_ms()) == {:error, :timeout}

@@ -72,7 +72,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     pub(crate) seed: Option<u64>,
     /// Which simulator
-    #[arg(long, value_enum, default_value = "calendar", value_name = "ENGINE")]
+    #[arg(long, value_enum, default_value = "leap", value_name = "ENGINE")]
     pub(crate) engine: Engine,
     /// How many processes at once; 0: one a core
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -102,7 +102,7 @@ pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) one: One,
     /// Which simulator
-    #[arg(long, value_enum, default_value = "calendar", value_name = "ENGINE")]
+    #[arg(long, value_enum, default_value = "leap", value_name = "ENGINE")]
     pub(crate) engine: Engine,
     /// Write the trace here, one JSON record a line
     #[arg(long, value_name = "FILE")]
@@ -179,7 +179,7 @@ pub(crate) struct MetaArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
     /// Which simulator
-    #[arg(long, value_enum, default_value = "calendar", value_name = "ENGINE")]
+    #[arg(long, value_enum, default_value = "leap", value_name = "ENGINE")]
     pub(crate) engine: Engine,
     /// Plant this bug
     #[arg(long, value_name = "NAME")]
@@ -207,7 +207,7 @@ pub(crate) struct OneArgs {
     /// Where the cores listen
     #[arg(long)]
     pub(crate) cores: Option<PathBuf>,
-    #[arg(long, value_enum, default_value = "calendar")]
+    #[arg(long, value_enum, default_value = "leap")]
     pub(crate) engine: Engine,
     #[arg(long)]
     pub(crate) mutant: Option<String>,

@@ -1,11 +1,15 @@
 //! `--brain`: whose cores the simulated Brains decide by.
 
+#[cfg(not(madsim))]
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+#[cfg(not(madsim))]
 use sim_tests::lockstep::cores::Driver;
+#[cfg(not(madsim))]
 use sim_tests::lockstep::link::{Driven, Link};
 
+#[cfg(not(madsim))]
 use crate::lockstep::root;
 
 /// Whose cores.
@@ -32,6 +36,7 @@ impl Brain {
     }
 
     /// Connects to the cores that listen there; `None`: the model decides.
+    #[cfg(not(madsim))]
     pub(crate) fn driver(self, socket: Option<&Path>) -> Result<Option<Driver>, String> {
         match (self, socket) {
             (Self::Model, _) => Ok(None),
@@ -44,11 +49,13 @@ impl Brain {
 }
 
 /// The process of the cores, for as long as this value lives: one for every seed of a command.
+#[cfg(not(madsim))]
 pub(crate) struct Deciding {
     pub(crate) brain: Brain,
     link: Option<Link>,
 }
 
+#[cfg(not(madsim))]
 impl Deciding {
     /// Starts it; the model needs none.
     pub(crate) fn start(brain: Brain) -> Result<Self, String> {

@@ -15,7 +15,7 @@ use crate::args::ReplayArgs;
 pub(crate) enum Engine {
     /// Time jumps from one thing to do to the next: the fast one
     #[default]
-    Calendar,
+    Leap,
     /// turmoil's hosts and TCP, asked every millisecond: a second opinion on the network
     Turmoil,
     /// Tasks of a host run in an order that the seed draws
@@ -26,7 +26,7 @@ pub(crate) enum Engine {
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Calendar => Ok(()),
+            Self::Leap => Ok(()),
             Self::Turmoil => f.write_str(" --engine turmoil"),
             Self::Madsim => f.write_str(" --engine madsim"),
         }

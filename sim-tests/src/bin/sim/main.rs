@@ -7,7 +7,6 @@
 mod args;
 #[cfg(not(madsim))]
 mod bench;
-#[cfg(not(madsim))]
 mod brain;
 #[cfg(not(madsim))]
 mod draw;

@@ -90,14 +90,14 @@ impl Hunt {
     async fn row(&mut self, planted: &Planted) -> Result<Row, String> {
         let mut row = Row::new(planted);
         match planted.finder {
-            Finder::Swarm => self.by_runs(planted, Engine::Calendar, "swarm", &mut row).await?,
-            Finder::Scenario(scenario) => self.by_runs(planted, Engine::Calendar, scenario, &mut row).await?,
+            Finder::Swarm => self.by_runs(planted, Engine::Leap, "swarm", &mut row).await?,
+            Finder::Scenario(scenario) => self.by_runs(planted, Engine::Leap, scenario, &mut row).await?,
             Finder::Meta => outside::meta(planted, &mut row).await?,
             Finder::Test { target, name } => outside::test(planted, target, name, self.quick, &mut row).await?,
             Finder::Madsim(scenario) => self.by_runs(planted, Engine::Madsim, scenario, &mut row).await?,
         }
         if !self.quick && planted.finder != Finder::Meta && !matches!(planted.finder, Finder::Test { .. }) {
-            let verdict = one(Engine::Calendar, &self.calm, CALM_SEED, Some(planted.name)).await?;
+            let verdict = one(Engine::Leap, &self.calm, CALM_SEED, Some(planted.name)).await?;
             row.calm = Some(verdict.ok);
         }
         Ok(row)

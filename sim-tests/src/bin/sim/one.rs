@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 #[cfg(not(madsim))]
-use sim_tests::engine::calendar::Calendar;
+use sim_tests::engine::leap::Leap;
 #[cfg(madsim)]
 use sim_tests::engine::madsim::Madsim;
 #[cfg(not(madsim))]
@@ -56,7 +56,7 @@ pub(crate) fn simulate(
     #[cfg(not(madsim))]
     let outcome = match engine {
         Engine::Turmoil => Turmoil::enclosed(seed, || world::run::<Turmoil>(&plan, &options)),
-        _ => Calendar::enclosed(seed, || world::run::<Calendar>(&plan, &options)),
+        _ => Leap::enclosed(seed, || world::run::<Leap>(&plan, &options)),
     };
     interpose::end();
     let mut verdict = outcome.map_err(|error| format!("{scenario} seed {seed}: {error}"))?;

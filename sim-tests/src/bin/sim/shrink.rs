@@ -105,7 +105,7 @@ pub(crate) async fn run(args: &ShrinkArgs) -> Result<bool, String> {
 
 /// One run of the whole plan or the written file.
 async fn one(scenario: &str, seed: u64, mutant: Option<&str>, trace: Option<&Path>) -> Result<Verdict, String> {
-    ordinary(Engine::Calendar, scenario, seed, mutant, trace).await
+    ordinary(Engine::Leap, scenario, seed, mutant, trace).await
 }
 
 /// The way in which a run fails.

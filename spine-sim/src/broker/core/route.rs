@@ -87,12 +87,12 @@ impl Core {
     ) -> bool {
         let taken = self.deliver(account, from, message);
         match account {
-            Account::Log => taken | self.to_jetstream(Account::Log, message, now_ms, out),
+            Account::Log => taken | self.ask_jetstream(Account::Log, message, now_ms, out),
             Account::App => match self.border.lets_in(&message.subject) {
                 Some(subject) => {
                     let asked = Publish { subject, ..message.clone() };
                     let overheard = self.deliver(Account::Log, None, &Publish { reply: None, ..asked.clone() });
-                    taken | overheard | self.to_jetstream(Account::App, &asked, now_ms, out)
+                    taken | overheard | self.ask_jetstream(Account::App, &asked, now_ms, out)
                 }
                 None => taken,
             },
@@ -100,7 +100,7 @@ impl Core {
     }
 
     /// To JetStream, which answers in the account of who asks; what else it says is said in LOG.
-    fn to_jetstream(&mut self, asker: Account, message: &Publish, now_ms: i64, out: &mut Vec<Said>) -> bool {
+    fn ask_jetstream(&mut self, asker: Account, message: &Publish, now_ms: i64, out: &mut Vec<Said>) -> bool {
         let mut said = Vec::new();
         let taken = if message.subject.starts_with(b"$JS.API.") {
             let body = &message.payload[message.header_len.unwrap_or(0)..];

@@ -1,4 +1,4 @@
-//! The calendar: all processes of the world in one tokio runtime on one thread, with paused time. Nothing ticks: when nobody has
+//! Leap: all processes of the world in one tokio runtime on one thread, with paused time. Nothing ticks: when nobody has
 //! anything to do, time jumps to the next timer or the next arrival on a link ([`fabric`]). Every task belongs to the process
 //! that started it ([`processes`]), so that a process can die with all of its tasks.
 //!
@@ -33,7 +33,7 @@ thread_local! {
 }
 
 /// A runtime with the processes and the network between them.
-pub struct Calendar {
+pub struct Leap {
     processes: Processes,
     fabric: Fabric,
     elapsed: Duration,
@@ -41,13 +41,13 @@ pub struct Calendar {
     runtime: Runtime,
 }
 
-impl Drop for Calendar {
+impl Drop for Leap {
     fn drop(&mut self) {
         BEGAN.set(None);
     }
 }
 
-impl Engine for Calendar {
+impl Engine for Leap {
     type Net = FabricNet;
 
     fn subscriber(trace: &Trace, lines: Option<Targets>) -> Box<dyn Subscriber + Send + Sync> {
@@ -138,7 +138,7 @@ impl Engine for Calendar {
     }
 }
 
-impl Stage for Calendar {
+impl Stage for Leap {
     fn elapsed(&self) -> Duration {
         self.elapsed
     }
