@@ -11,7 +11,7 @@
 //! | A7 | one owner writes at a time |
 //! | A8 | the operations on one room are linearizable |
 //! | A9 | what a client sent after it received a place of a room stands above it |
-//! | A10 | at most one answer per PUB frame; every code exists |
+//! | A10 | at most one answer per PUB frame; every code exists; what was surely not applied is not |
 //! | A11 | commands of one connection to one room apply in order while every answer is code 0 |
 //! | B1 | what no client should send meets its code |
 //! | T1 | nothing of a tenant reaches another; every subject has its shape |

@@ -28,6 +28,8 @@ pub use part::{BrainKind, Part};
 const PASSWORD: &str = "for-tests-only";
 /// The longest that the Shield may take until it accepts connections.
 const READY_LIMIT: Duration = Duration::from_secs(30);
+/// Generous: only a Brain that does not start reaches it.
+const UP_LIMIT: Duration = Duration::from_secs(180);
 /// The longest that a Brain may take to tell its metrics; a stopped one never does.
 const SCRAPE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -65,6 +67,12 @@ pub enum StackError {
     /// The Shield accepts no connection.
     #[error("the Shield does not accept connections after {} s", READY_LIMIT.as_secs())]
     NotReady,
+    /// A Brain's page does not answer.
+    #[error("{part} does not answer after {} s", UP_LIMIT.as_secs())]
+    NotUp {
+        /// Which.
+        part: Part,
+    },
 }
 
 fn failed(what: &'static str) -> impl FnOnce(io::Error) -> StackError {
@@ -136,10 +144,13 @@ impl Stack {
         }
         let mut stack = Self { nats, folder, programs, ports, running: BTreeMap::new() };
         stack.write_config(options)?;
-        for part in brains.into_iter().chain([Part::Shield]) {
+        for part in brains.iter().copied().chain([Part::Shield]) {
             stack.spawn(part)?;
         }
         stack.ready().await?;
+        for brain in brains {
+            stack.up(brain).await?;
+        }
         Ok(stack)
     }
 
@@ -220,6 +231,16 @@ impl Stack {
             sleep(Duration::from_millis(20)).await;
         }
         Err(StackError::NotReady)
+    }
+
+    /// Waits until a Brain's own page answers: an Erlang VM on a busy machine takes its time.
+    pub async fn up(&self, part: Part) -> Result<(), StackError> {
+        let answers = async {
+            while self.metric(part, "brain_room_count").await.is_none() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(UP_LIMIT, answers).await.map_err(|_| StackError::NotUp { part })
     }
 
     /// One of a Brain's metrics, if it answers.

@@ -183,10 +183,10 @@ fn a7_one_owner_at_a_time() {
 
 /// Four operations on another room of the good trace: a grant, a set, a refusal and a get.
 fn with_state(changes: &[(usize, Value)]) -> Vec<Line> {
-    let room = "t1/room-2";
+    let room = "t1/room-3";
     let set = |expect: u64| json!({ "op": "set", "key": "k", "h": "aa", "ttl_ms": 0, "expect": expect });
     let state = json!({ "entries": [{ "key": "k", "ver": 1, "h": "aa" }], "lock": null });
-    let mut added = vec![
+    let mut added = [
         json!({ "k": "grant", "c": "client-1", "m": "room-*", "a": ["pub", "state"] }),
         json!({ "k": "send", "c": "client-1", "m": "s1", "room": room, "h": "00", "op": set(0) }),
         json!({ "k": "ack", "c": "client-1", "m": "s1", "room": room, "epoch": 9, "seq": 1, "code": 0, "dup": false }),
@@ -199,7 +199,7 @@ fn with_state(changes: &[(usize, Value)]) -> Vec<Line> {
         added[*index].as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
     }
     let log = [
-        json!({ "k": "append", "subject": "log.1.t.t1.r.room-2", "seq": 1, "expect": 0, "h": "00" }),
+        json!({ "k": "append", "subject": "log.1.t.t1.r.room-3", "seq": 1, "expect": 0, "h": "00" }),
         json!({ "k": "commit", "room": room, "epoch": 9, "seq": 1, "m": "s1", "user": "u1", "h": "00" }),
     ];
     let mut lines = good();
@@ -250,6 +250,13 @@ fn a10_one_answer_a_frame_and_known_codes() {
 }
 
 #[test]
+fn a10_what_was_surely_not_applied_is_not() {
+    rejected(&changed(15, json!({ "code": 6003 })), "A10", 15, "m2 is surely not applied, but the log");
+    let denied = with(changed(22, json!({ "code": 6002 })), 30, json!({ "dup": true }));
+    rejected(&denied, "A10", 30, "m5 repeats what was 1 times surely not applied");
+}
+
+#[test]
 fn a11_commands_of_one_connection_in_order() {
     let swapped = with(changed(10, json!({ "seq": 2 })), 15, json!({ "seq": 1 }));
     rejected(&swapped, "A11", 15, "client-1 sent m1 before m2");
@@ -260,7 +267,8 @@ fn b1_bad_input_meets_its_code() {
     rejected(&changed(40, json!({ "code": 1002 })), "B1", 40, "sent an empty message and was told 1002, not [1001]");
     rejected(&without(39), "B1", 40, "had sent nothing that explains it");
     rejected(&changed(42, json!({ "code": 2006 })), "B1", 42, "sent another tenant and was told 2006");
-    rejected(&with(without(40), 41, json!({ "t": 60_000_000 })), "B1", 39, "never told any of [1001]");
+    let late = with(without(40), good().len() - 2, json!({ "t": 60_000_000 }));
+    rejected(&late, "B1", 39, "never told any of [1001]");
 }
 
 #[test]
@@ -298,24 +306,24 @@ fn d1_nobody_comes_back_without_a_pause() {
 
 #[test]
 fn d2_who_takes_leave_answers_first() {
-    rejected(&without(50), "D2", 45, "no answer came before the close");
+    rejected(&without(54), "D2", 49, "no answer came before the close");
     let early: Vec<Line> =
-        inserted(47, "clients-2", json!({ "k": "shut", "c": "client-3", "conn": "a4", "code": 4200 }));
-    rejected(&early, "D2", 45, "no answer came before the close");
-    rejected(&without(48), "D2", 53, "brain-2 took leave and never answered what it had stored: m6");
-    let unread: Vec<Line> = good().into_iter().filter(|line| ![47, 48, 49, 50, 51].contains(&line.n)).collect();
+        inserted(51, "clients-2", json!({ "k": "shut", "c": "client-3", "conn": "a4", "code": 4200 }));
+    rejected(&early, "D2", 49, "no answer came before the close");
+    rejected(&without(52), "D2", 57, "brain-2 took leave and never answered what it had stored: m6");
+    let unread: Vec<Line> = good().into_iter().filter(|line| ![51, 52, 53, 54, 55].contains(&line.n)).collect();
     assert_eq!(objections(&unread, "D2"), [""; 0], "nobody read it, so nobody owes an answer");
-    let cut = with(without(50), 51, json!({ "code": 1006 }));
+    let cut = with(without(54), 55, json!({ "code": 1006 }));
     assert_eq!(objections(&cut, "D2"), [""; 0], "a cut connection is nobody's leave");
 }
 
 #[test]
 fn q2_a_stalled_reader_delays_nobody() {
-    rejected(&without(51), "Q2", 49, "client-4 had not got t1/room-2 epoch 3 seq 1 500 ms after the first");
-    let stalled = with(without(51), 44, json!({ "target": "client-2, client-4" }));
+    rejected(&without(55), "Q2", 53, "client-4 had not got t1/room-2 epoch 3 seq 1 500 ms after the first");
+    let stalled = with(without(55), 48, json!({ "target": "client-2, client-4" }));
     assert_eq!(objections(&stalled, "Q2"), [""; 0], "it is the stalled one itself");
     let hold = json!({ "k": "fault", "id": "hold-1", "kind": "hold", "target": "shield-2 | broker" });
-    let troubled: Vec<Line> = inserted(44, "harness", hold).into_iter().filter(|line| line.n != 51).collect();
+    let troubled: Vec<Line> = inserted(48, "harness", hold).into_iter().filter(|line| line.n != 55).collect();
     assert_eq!(objections(&troubled, "Q2"), [""; 0], "something else is wrong");
 }
 

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crate::broker::faults::Faults;
 use crate::broker::{Witness, Witnessed};
 use file::Journal;
-use stream::{Entry, Stream};
+use stream::{Entry, Lost, Stream};
 
 /// A message that JetStream sends.
 #[derive(Clone, Debug)]
@@ -94,7 +94,7 @@ impl JetStream {
         self.streams.retain(|_, stream| !stream.config.is_memory());
         let mut lost = Vec::new();
         for stream in self.streams.values_mut() {
-            if lose_tail && let Some((from, to, gone)) = stream.lose_tail() {
+            if lose_tail && let Some(Lost { from, to, entries: gone }) = stream.lose_tail() {
                 lost.push((from, to));
                 if let Some(witness) = &self.witness {
                     gone.iter().rev().for_each(|(seq, subject)| witness(Witnessed::Lost { subject, seq: *seq }));

@@ -55,6 +55,8 @@ defmodule Brain.PurityTest do
     assert called == []
   end
 
+  # It takes modules apart, instruction by instruction: on a busy machine more than the minute that a test has.
+  @tag timeout: 600_000
   test "the core waits for no message" do
     waits = for module <- core(), waits?(beam(module)), do: module
     assert waits == []

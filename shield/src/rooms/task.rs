@@ -103,7 +103,7 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids>(
 
 /// The planted bug: nobody gets the next event before everybody has this one.
 async fn wait_for_all(seats: &BTreeMap<SubId, Joiner>) {
-    while seats.values().any(|seat| seat.outbox.ending().is_none() && seat.outbox.depth().1 > 16) {
+    while seats.values().any(|seat| seat.outbox.ending().is_none() && seat.outbox.depth().1 > 4) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -84,6 +84,11 @@ impl Sending {
         self.ends.push((seed, self.batch.steps.len()));
     }
 
+    /// What is sent, and what must come back.
+    fn encoded(&self) -> (Vec<u8>, Vec<u8>) {
+        (self.batch.encode_to_vec(), self.expected.encode_to_vec())
+    }
+
     fn full(&self) -> bool {
         self.batch.steps.len() >= BATCH_STEPS || self.bytes >= BATCH_BYTES
     }
@@ -148,6 +153,8 @@ impl Run {
     /// Takes the answers to what was sent last, then sends this: both sides work at the same time. The seed of the first
     /// history that differs.
     fn exchange(&mut self, sending: Sending) -> Result<Option<u64>, LinkError> {
+        // Made before the answer is waited for: the driven side is idle from its answer to the next frame.
+        let next = (!sending.ends.is_empty()).then(|| sending.encoded());
         let differs = match self.pending.take() {
             Some((expected, sent)) => {
                 let frame = self.link.receive()?;
@@ -161,12 +168,11 @@ impl Run {
             }
             None => None,
         };
-        if differs.is_none() && !sending.ends.is_empty() {
-            let body = sending.batch.encode_to_vec();
+        if let (None, Some((body, expected))) = (differs, next) {
             self.ran.steps += sending.batch.steps.len() as u64;
             self.ran.bytes += body.len() as u64;
             self.link.send(&body)?;
-            self.pending = Some((sending.expected.encode_to_vec(), sending));
+            self.pending = Some((expected, sending));
         }
         Ok(differs)
     }

@@ -1,18 +1,30 @@
-//! A10: at most one answer per PUB frame; every code that a client is told exists.
+//! A10: at most one answer per PUB frame; every code that a client is told exists; and what was surely not applied is not:
+//! a command whose every frame was refused with 6002 or 6003 is not in the log, and one whose earlier frames all were is
+//! no repeat.
 //!
-//! Looks at every ACK, every end of a subscription and every close.
+//! Looks at every ACK, every end of a subscription, every close, and every commit of the log.
 
 use std::collections::BTreeMap;
 
 use proto::Code;
 use voltron_core::trace::{Line, Record};
 
-use super::{Findings, Oracle};
+use super::{Findings, Oracle, is_log};
 
 #[derive(Default)]
 pub(super) struct OneAnswer {
-    /// Per (client, message id): frames sent, answers come.
-    frames: BTreeMap<(String, String), (u64, u64)>,
+    /// By (message id, client).
+    frames: BTreeMap<(String, String), Frames>,
+}
+
+#[derive(Default)]
+struct Frames {
+    sent: u64,
+    answered: u64,
+    /// Refused as surely not applied.
+    denied: u64,
+    /// The last answer's record.
+    n: u64,
 }
 
 /// RFC 6455's codes, and ours.
@@ -22,6 +34,10 @@ fn close_code(code: u16) -> bool {
 
 fn known(code: u32) -> bool {
     code == 0 || u16::try_from(code).is_ok_and(|code| Code::from_u16(code).is_some())
+}
+
+fn surely_not(code: u32) -> bool {
+    [Code::NotApplied, Code::LogFull].iter().any(|one| u32::from(one.as_u16()) == code)
 }
 
 impl Oracle for OneAnswer {
@@ -35,18 +51,36 @@ impl Oracle for OneAnswer {
         };
         match &line.record {
             Record::Bad { c, m, .. } | Record::Send { c, m, .. } => {
-                self.frames.entry((c.clone(), m.clone())).or_default().0 += 1
+                self.frames.entry((m.clone(), c.clone())).or_default().sent += 1;
             }
-            Record::Ack { c, m, code, .. } => {
+            Record::Ack { c, m, code, dup, .. } => {
                 told(found, c, *code, known(*code));
-                let (sent, answered) = self.frames.entry((c.clone(), m.clone())).or_default();
-                *answered += 1;
+                let frames = self.frames.entry((m.clone(), c.clone())).or_default();
+                let earlier = frames.answered;
+                frames.answered += 1;
+                frames.n = line.n;
+                let Frames { sent, answered, denied, .. } = *frames;
                 found.check("A10", line.n, answered <= sent, || {
                     format!("{c} sent command {m} {sent} times and got {answered} answers")
                 });
+                let repeats = *dup && *code == 0;
+                // Something may have applied it: a frame that is open still, or one that was not surely refused.
+                let applied = earlier == 0 || denied < earlier || sent > answered;
+                found.check("A10", line.n, !repeats || applied, || {
+                    format!("{c} was told that command {m} repeats what was {denied} times surely not applied")
+                });
+                frames.denied += u64::from(surely_not(*code));
             }
             Record::Unsub { c, code, .. } => told(found, c, *code, known(*code)),
             Record::Shut { c, code, .. } => told(found, c, (*code).into(), close_code(*code)),
+            Record::Commit { room, m, .. } if is_log(line) && !m.is_empty() => {
+                let from = (m.clone(), String::new());
+                for ((_, c), frames) in self.frames.range(from..).take_while(|((other, _), _)| other == m) {
+                    found.check("A10", frames.n, frames.denied < frames.sent, || {
+                        format!("{c} was told that command {m} is surely not applied, but the log of {room} holds it")
+                    });
+                }
+            }
             _ => {}
         }
     }

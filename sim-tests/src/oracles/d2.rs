@@ -54,6 +54,12 @@ impl Leave {
             }
         }
     }
+
+    fn acked(&mut self, c: &str, m: &str) {
+        if self.asked.get_mut(c).and_then(|asked| asked.remove(m)).is_some() {
+            *self.answered.entry(c.to_owned()).or_default() += 1;
+        }
+    }
 }
 
 fn unanswered(c: &str, m: &str) -> String {
@@ -76,11 +82,7 @@ impl Oracle for Leave {
                 self.owed.remove(m);
                 self.asked.entry(c.clone()).or_default().insert(m.clone(), line.n);
             }
-            Record::Ack { c, m, .. } => {
-                if self.asked.get_mut(c).and_then(|asked| asked.remove(m)).is_some() {
-                    *self.answered.entry(c.clone()).or_default() += 1;
-                }
-            }
+            Record::Ack { c, m, .. } => self.acked(c, m),
             Record::Shut { c, code, .. } => self.closed(c, *code, found),
             Record::Answer { m, .. } => {
                 if let Some(stored) = self.stored.get_mut(&line.host) {

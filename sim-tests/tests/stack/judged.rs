@@ -26,8 +26,11 @@ fn check(file: &Path) -> (Option<i32>, String) {
 /// Room, epoch, seq, message, user and bytes of every commit that `host` tells.
 fn commits(file: &Path, host: &str) -> BTreeSet<String> {
     let lines = trace::read(file).unwrap().into_iter().filter(|line| line.host == host);
-    let commits = lines.filter(|line| matches!(line.record, Record::Commit { .. }));
-    commits.map(|line| format!("{:?}", line.record)).collect()
+    let told = lines.filter_map(|line| match line.record {
+        Record::Commit { room, epoch, seq, m, user, h, .. } => Some(format!("{room} {epoch} {seq} {m} {user} {h}")),
+        _ => None,
+    });
+    told.collect()
 }
 
 /// The trace with the place of its last acknowledgement moved by one.

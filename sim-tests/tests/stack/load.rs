@@ -119,9 +119,10 @@ pub(crate) async fn under(load: Load, stack: &mut Stack, nemesis: impl AsyncFnOn
     assert!(judgement.held(), "{}", told());
     assert_eq!(missing, 0, "clients did not come to an end: {}", told());
     let all = u64::try_from(u128::from(CLIENTS) * load.commands_each()).unwrap();
+    // Some set with an expectation that another client broke: refused for good, which is an answer, too.
     assert!(
-        counts.acked >= all * 9 / 10,
-        "of {all} commands at least nine in ten are acknowledged in the end: {counts:?}\n{}",
+        counts.acked + counts.refused >= all * 9 / 10 && counts.acked >= all * 3 / 4,
+        "of {all} commands at least nine in ten are answered in the end, and three in four applied: {counts:?}\n{}",
         told()
     );
     assert!(counts.in_log >= counts.acked);

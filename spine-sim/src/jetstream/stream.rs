@@ -60,6 +60,17 @@ pub(crate) struct Stream {
 /// At most so many message ids are remembered a stream; older ones go first.
 const MSG_IDS_MAX: usize = 65_536;
 
+/// What a power cut took.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    /// The first position that is gone.
+    pub(crate) from: u64,
+    /// The last one.
+    pub(crate) to: u64,
+    /// Position and subject of what still stood there, ascending.
+    pub(crate) entries: Vec<(u64, Bytes)>,
+}
+
 impl Stream {
     pub(crate) fn new(config: Config, created_ms: i64) -> Self {
         let mapping = config.republish.as_ref().and_then(|republish| Mapping::parse(&republish.src, &republish.dest));
@@ -352,9 +363,8 @@ impl Stream {
         }
     }
 
-    /// A power cut: what was not synced is gone, and its positions will be handed out again. Returns the range lost, and
-    /// what still stood there, ascending.
-    pub(crate) fn lose_tail(&mut self) -> Option<(u64, u64, Vec<(u64, Bytes)>)> {
+    /// A power cut: what was not synced is gone, and its positions will be handed out again. Returns what is lost.
+    pub(crate) fn lose_tail(&mut self) -> Option<Lost> {
         let (from, to) = (self.synced_seq + 1, self.last_seq);
         if from > to {
             return None;
@@ -369,6 +379,6 @@ impl Stream {
             self.entries.keys().next().copied().unwrap_or(if self.last_seq == 0 { 0 } else { self.last_seq + 1 });
         self.last_ms = self.entries.values().next_back().map(|entry| entry.at_ms).filter(|_| self.last_seq > 0);
         self.msg_ids.retain(|_, (seq, _)| *seq < from);
-        Some((from, to, lost))
+        Some(Lost { from, to, entries: lost })
     }
 }

@@ -1,4 +1,4 @@
-//! `--brain`: whose cores the simulated Brains decide by.
+//! `--brain`: whose cores the simulated Brains decide by. Under madsim it is always the model.
 
 #[cfg(not(madsim))]
 use std::path::{Path, PathBuf};

@@ -77,10 +77,17 @@ fn tell(ran: &Ran, faults: &[String], seconds: f64) {
     let (reached, cells) = ran.coverage.reached();
     let (steps, mib) = (ran.steps, ran.bytes as f64 / f64::from(1 << 20));
     say(&format!(
-        "{} histories agree: {steps} steps, {mib:.0} MiB, {seconds:.1} s, {:.0} steps/s; {reached} of {cells} cells",
+        "{} histories agree: {steps} steps, {mib:.0} MiB, {seconds:.1} s, {:.0} steps/s, {} us of processor a step there; \
+         {reached} of {cells} cells",
         ran.histories,
-        steps as f64 / seconds
+        steps as f64 / seconds,
+        driven_us(ran).map_or_else(|| "?".to_owned(), |us| format!("{us:.1}"))
     ));
+}
+
+/// Processor time of the driven process, microseconds a step.
+fn driven_us(ran: &Ran) -> Option<f64> {
+    ran.driven.map(|time| time.as_secs_f64() * 1e6 / ran.steps.max(1) as f64)
 }
 
 fn json(ran: &Ran, faults: &[String], seconds: f64) -> String {
@@ -98,6 +105,7 @@ fn json(ran: &Ran, faults: &[String], seconds: f64) -> String {
     let ok = ran.difference.is_none() && faults.is_empty();
     serde_json::json!({
         "ok": ok, "histories": ran.histories, "steps": ran.steps, "wall_ms": (seconds * 1000.0) as u64,
+        "driven_us": driven_us(ran),
         "cells": cells, "reached": reached, "faults": faults, "difference": difference,
     })
     .to_string()

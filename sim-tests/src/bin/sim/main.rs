@@ -36,7 +36,7 @@ use args::{Cli, Command, OneArgs};
 use brain::Deciding;
 #[cfg(not(madsim))]
 use engine::Engine;
-use one::{Pretence, json, say};
+use one::{Pretence, Which, json, say};
 use sim_tests::engine::Deciders;
 #[cfg(not(madsim))]
 use sweep::Way;
@@ -99,8 +99,8 @@ fn child(args: &OneArgs) -> Result<bool, String> {
     #[cfg(madsim)]
     let cores: Option<&dyn Deciders> = None;
     let (trace, log) = (args.trace.as_deref(), args.log.as_deref());
-    let mut verdict =
-        one::simulate(&args.one.scenario, args.one.seed, args.engine, trace, log, cores, pretence, args.twin)?;
+    let which = Which { scenario: &args.one.scenario, seed: args.one.seed, engine: args.engine, twin: args.twin };
+    let mut verdict = one::simulate(which, trace, log, cores, pretence)?;
     verdict.cpu_us = one::cpu_us();
     say(&json(&verdict));
     Ok(verdict.ok)
@@ -118,7 +118,10 @@ fn replay(args: &ReplayArgs) -> Result<bool, String> {
     let cores = cores.as_ref().map(|cores| cores as &dyn Deciders);
     let mut verdict = match args.engine {
         Engine::Madsim => args.engine.replay(args, trace)?,
-        here => one::simulate(scenario, seed, here, trace, log, cores, Pretence::default(), args.twin)?,
+        engine => {
+            let which = Which { scenario, seed, engine, twin: args.twin };
+            one::simulate(which, trace, log, cores, Pretence::default())?
+        }
     };
     verdict.wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let way = Way { engine: args.engine, brain: args.brain, mutant: args.mutant.as_deref(), twin: args.twin };

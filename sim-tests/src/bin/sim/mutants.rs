@@ -26,7 +26,7 @@ const RANGES: u64 = 3;
 const OWN_SEEDS: u64 = 3;
 /// The seed of the calm run.
 const CALM_SEED: u64 = 1;
-/// `--quick`: so many seeds at most where no scenario is the bug's own.
+/// `--quick`: so many seeds at most.
 const QUICK_SEEDS: u64 = 60;
 
 /// Looks for every planted bug; true if each was found as it must be and nothing else was.
@@ -111,11 +111,8 @@ impl Hunt {
         row: &mut Row,
     ) -> Result<(), String> {
         if self.quick {
-            let (scenario, seeds) = match planted.own {
-                Some(own) => (own, OWN_SEEDS),
-                None => (scenario, QUICK_SEEDS),
-            };
-            let found = self.search(planted, engine, scenario, 0..seeds, row).await?;
+            let scenario = planted.own.unwrap_or(scenario);
+            let found = self.search(planted, engine, scenario, 0..QUICK_SEEDS, row).await?;
             row.note(planted, found.as_ref());
             row.after.push(found.map(|found| found.after));
             return Ok(());

@@ -31,16 +31,23 @@ impl Default for Pretence {
     }
 }
 
+/// Which run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Which<'a> {
+    pub(crate) scenario: &'a str,
+    pub(crate) seed: u64,
+    pub(crate) engine: Engine,
+    /// The second one of a scenario with a twin.
+    pub(crate) twin: bool,
+}
+
 /// Runs one seed. `log` shows the product's log lines on standard error; `cores` decide in the model's place.
 pub(crate) fn simulate(
-    scenario: &str,
-    seed: u64,
-    engine: Engine,
+    Which { scenario, seed, engine, twin }: Which<'_>,
     trace: Option<&Path>,
     log: Option<&str>,
     cores: Option<&dyn Deciders>,
     pretence: Pretence,
-    twin: bool,
 ) -> Result<Verdict, String> {
     let plan = files::load(scenario)?.plan(scenario, seed).map_err(|error| format!("{scenario}: {error}"))?;
     if twin && plan.twin.is_none() {

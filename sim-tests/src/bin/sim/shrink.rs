@@ -130,8 +130,7 @@ impl Failure {
     /// True if this run fails in the same way, and would not fail for want of anything to look at without the bug.
     fn is_in(&self, verdict: &Verdict) -> bool {
         let looked = |name: &&str| verdict.checks.get(*name).is_some_and(|checks| *checks > 0);
-        Self::of(verdict).as_ref() == Some(self)
-            && (self.died.is_some() || oracles::ALWAYS.iter().all(|name| looked(&name)))
+        Self::of(verdict).as_ref() == Some(self) && (self.died.is_some() || oracles::ALWAYS.iter().all(looked))
     }
 }
 

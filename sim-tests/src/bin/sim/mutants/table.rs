@@ -211,3 +211,52 @@ impl Summary {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sim_tests::verdict::Verdict;
+    use voltron_core::mutants::Mutant;
+
+    use super::*;
+
+    fn planted() -> &'static Planted {
+        Mutant::named("gap-ignored").expect("it is planted")
+    }
+
+    fn row(after: &[Option<u64>]) -> Row {
+        Row { after: after.to_vec(), ..Row::new(planted()) }
+    }
+
+    #[test]
+    fn what_is_not_found_stands_above_all() {
+        let row = row(&[Some(30), None, Some(4)]);
+        assert_eq!((row.median(), row.worst(), row.good()), (Some(30), None, false));
+        assert!(row.text().contains("its mark shield.gap was never reached"), "{}", row.text());
+        let own = Row { own: Some(("split", Some(2))), ..row };
+        assert!(own.good(), "its own scenario found it");
+    }
+
+    #[test]
+    fn a_wrong_oracle_and_a_false_alarm_fail() {
+        let found = |oracle: &str| Found {
+            after: 1,
+            verdict: Verdict { oracle: Some(oracle.into()), replay: "cargo sim replay".into(), ..Verdict::default() },
+        };
+        let mut right = row(&[Some(1)]);
+        right.note(planted(), Some(&found("A5")));
+        assert!(right.good() && right.json()["replay"] == "cargo sim replay");
+        let mut wrong = row(&[Some(1)]);
+        wrong.note(planted(), Some(&found("A1")));
+        assert!(!wrong.good() && wrong.text().contains("the wrong oracle, A5 expected: A1"), "{}", wrong.text());
+        let alarmed = Row { false_alarms: 1, ..row(&[Some(1)]) };
+        assert!(!alarmed.good());
+        assert!(!Summary::of(&[right, alarmed], 5).good());
+    }
+
+    #[test]
+    fn half_of_them_must_need_faults() {
+        let calm = |calm: bool| Row { calm: Some(calm), ..row(&[Some(1)]) };
+        assert!(Summary::of(&[calm(true), calm(false)], 0).good());
+        assert!(!Summary::of(&[calm(true), calm(false), calm(false)], 0).good());
+    }
+}

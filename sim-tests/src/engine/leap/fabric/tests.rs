@@ -15,6 +15,7 @@ async fn world<T>(act: impl AsyncFnOnce(Fabric, FabricNet, FabricNet) -> T) -> T
     let courier = fabric.clone();
     let nets = (FabricNet::new("a", &fabric), FabricNet::new("b", &fabric));
     tokio::select! {
+        biased;
         done = act(fabric, nets.0, nets.1) => done,
         () = async {
             loop {
