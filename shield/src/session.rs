@@ -175,7 +175,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         };
         if mutant!(CommandInOwnTask) {
             let shared = self.shared.clone();
-            tokio::spawn(async move { shared.replies.submit(pending).await });
+            voltron_core::tasks::spawn(async move { shared.replies.submit(pending).await });
             return;
         }
         self.shared.replies.submit(pending).await;

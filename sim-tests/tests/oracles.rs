@@ -295,6 +295,30 @@ fn d1_everything_ends() {
 }
 
 #[test]
+fn d1_what_is_stored_after_a_client_went_home_is_not_owed_to_it() {
+    // An event without a sender: a ttl that ended.
+    let ends = |t: u64| {
+        let line = |n: u64, host: &str, k: Value| -> Line {
+            let mut line = json!({ "v": 1, "n": n, "t": t, "host": host });
+            line.as_object_mut().unwrap().extend(k.as_object().unwrap().clone());
+            serde_json::from_value(line).unwrap()
+        };
+        let commit = json!({ "k": "commit", "room": ROOM, "epoch": 7, "seq": 6, "m": "", "user": "", "h": "66" });
+        let mut lines = good();
+        for (n, c) in [(2000, "client-1"), (2001, "client-2")] {
+            let mut shut = line(n, "clients-1", json!({ "k": "shut", "c": c, "conn": "a", "code": 1000 }));
+            shut.t = 9_000_000;
+            lines.push(shut);
+        }
+        lines.push(line(2002, "brain-1", commit.clone()));
+        lines.push(line(2003, "log", commit));
+        lines
+    };
+    assert_eq!(objections(&ends(9_100_000), "D1"), [""; 0]);
+    rejected(&ends(8_400_000), "D1", 29, "whose head is epoch 7 seq 6");
+}
+
+#[test]
 fn d1_nobody_comes_back_without_a_pause() {
     let open = json!({ "v": 1, "n": 1000, "t": 2_000_000, "host": "clients-1", "k": "open", "c": "client-1", "conn": "b",
                        "shield": "shield-1", "tenant": "t1", "user": "u1", "exp": 2000 });

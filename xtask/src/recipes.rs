@@ -92,11 +92,13 @@ fn madsim() -> Done {
     race()
 }
 
-/// A race between two tasks of one host: madsim shows it, by the oracle that it belongs to; turmoil, which runs tasks in
-/// the order in which they became ready, never does.
+/// A race between two tasks of one host: madsim shows it, by the oracle that it belongs to; the other engines, which run
+/// tasks in the order in which they became ready, never do.
 fn race() -> Done {
     let (bug, scenario, oracle) = RACE;
-    simulate(&["run", scenario, "--mutant", bug, "--seeds", "0..200"])?;
+    for engine in ["leap", "turmoil"] {
+        simulate(&["run", scenario, "--mutant", bug, "--engine", engine, "--seeds", "0..200"])?;
+    }
     let mut sweep = program(binary()?);
     sweep.args(["run", scenario, "--mutant", bug, "--engine", "madsim", "--seeds", "0..20", "--json"]);
     let swept = sweep.output().map_err(|error| format!("the simulator cannot be run: {error}"))?;
@@ -110,7 +112,7 @@ fn race() -> Done {
             found += 1;
         }
     }
-    println!("{bug}: turmoil shows it in 0 of 200 seeds, madsim in {found} of 20, by {oracle}");
+    println!("{bug}: leap and turmoil show it in 0 of 200 seeds, madsim in {found} of 20, by {oracle}");
     if found == 0 { Err(format!("madsim did not find {bug} in 20 seeds of {scenario}")) } else { Ok(()) }
 }
 

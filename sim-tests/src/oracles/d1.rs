@@ -1,11 +1,12 @@
 //! D1: after healing every open command ends, and every cursor reaches the head, with bounded reconnects.
 //!
 //! Judged once the trace is over: a command that was sent has an answer that is final (applied, or refused for good), and a
-//! client that was still subscribed when it went home has come to the last event of the log. On the way no client was
+//! client that was still subscribed when it went home has come to the last event of the log (of those
+//! stored up to [`LEAVING`] before it went: a ttl may end later). On the way no client was
 //! greeted more than [`GREETINGS_MAX`] times within a second: it waits longer after every failure. Looks at every command,
 //! every such subscription, and every connection.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use arq::client::Repeat;
 use voltron_core::trace::{Line, Record};
@@ -15,6 +16,9 @@ use super::{Findings, Oracle, is_log, place};
 /// Connections of one client within a second of time: the shortest pause between two is 100 ms.
 const GREETINGS_MAX: usize = 12;
 
+/// What was stored so shortly before a client went home may not have reached it, microseconds.
+const LEAVING: u64 = 500_000;
+
 #[derive(Default)]
 pub(super) struct Ends {
     /// Per client: when it was greeted last, microseconds.
@@ -23,7 +27,23 @@ pub(super) struct Ends {
     commands: BTreeMap<(String, String), (u64, bool)>,
     /// Per (client, room): how far it came, and at which record; `None` as long as it waits for its SUB's answer.
     cursors: BTreeMap<(String, String), (u64, (u64, u64))>,
-    heads: BTreeMap<String, (u64, u64)>,
+    /// Per room: every place of the log.
+    log: BTreeMap<String, BTreeSet<(u64, u64)>>,
+    /// When a Brain said that it stored a place of a room, microseconds.
+    stored: BTreeMap<(String, (u64, u64)), u64>,
+    /// When a client that did not come back went home.
+    left: BTreeMap<String, u64>,
+}
+
+impl Ends {
+    /// The last place of the room that this client has to know.
+    fn head(&self, c: &str, room: &str) -> Option<(u64, u64)> {
+        let known = |place: &(u64, u64)| {
+            let (left, stored) = (self.left.get(c), self.stored.get(&(room.to_owned(), *place)));
+            left.zip(stored).is_none_or(|(left, stored)| stored + LEAVING <= *left)
+        };
+        self.log.get(room)?.iter().rev().copied().find(known)
+    }
 }
 
 impl Oracle for Ends {
@@ -33,7 +53,11 @@ impl Oracle for Ends {
 
     fn see(&mut self, line: &Line, found: &mut Findings) {
         match &line.record {
+            Record::Shut { c, .. } => {
+                self.left.insert(c.clone(), line.t);
+            }
             Record::Open { c, .. } => {
+                self.left.remove(c);
                 let times = self.greeted.entry(c.clone()).or_default();
                 times.push_back(line.t);
                 while times.front().is_some_and(|first| first + 1_000_000 < line.t) {
@@ -70,8 +94,10 @@ impl Oracle for Ends {
                 }
             }
             Record::Commit { room, epoch, seq, .. } if is_log(line) => {
-                let head = self.heads.entry(room.clone()).or_default();
-                *head = (*head).max((*epoch, *seq));
+                self.log.entry(room.clone()).or_default().insert((*epoch, *seq));
+            }
+            Record::Commit { room, epoch, seq, .. } => {
+                self.stored.entry((room.clone(), (*epoch, *seq))).or_insert(line.t);
             }
             _ => {}
         }
@@ -82,9 +108,9 @@ impl Oracle for Ends {
             found.check("D1", *n, *ended, || format!("{c} sent command {m} and never learned what became of it"));
         }
         for ((c, room), (n, reached)) in &self.cursors {
-            let Some(head) = self.heads.get(room) else { continue };
-            found.check("D1", *n, reached >= head, || {
-                format!("{c} came to {} of {room}, whose head is {}", place(*reached), place(*head))
+            let Some(head) = self.head(c, room) else { continue };
+            found.check("D1", *n, *reached >= head, || {
+                format!("{c} came to {} of {room}, whose head is {}", place(*reached), place(head))
             });
         }
     }

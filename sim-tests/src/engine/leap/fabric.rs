@@ -2,8 +2,8 @@
 //! nobody has to ask every host every millisecond whether something came: time jumps to the next arrival or timer.
 //!
 //! What the model promises and leaves out:
-//! - Byte streams in order, with a latency of 1 to 6 whole ms a segment, keyed by (seed, link, connection, time): one more
-//!   segment elsewhere shifts nothing here. What arrives in the same ms arrives in the order in which it was sent. A writer
+//! - Byte streams in order, with a latency of 1 to 6 whole ms a segment that a link keeps for 10 ms, keyed by (seed, link, time):
+//!   one more segment, here or elsewhere, shifts nothing. What arrives in the same ms arrives in the order in which it was sent. A writer
 //!   waits while [`WINDOW`] bytes are on their way or unread; the window comes back at once.
 //! - A link that is stopped, one way or both, keeps what was sent until it opens again, as TCP's repeats would; nothing
 //!   that was written is lost but by a reset.
@@ -32,6 +32,8 @@ pub use stream::{FabricListener, FabricNet, FabricStream};
 const WINDOW: usize = 256 * 1024;
 /// The latency of a segment, in ms.
 const LATENCY_MS: std::ops::RangeInclusive<u64> = 1..=6;
+/// For so long a link keeps its latency.
+const KEPT_US: u64 = 10_000;
 /// Connections that a listener holds until they are accepted; more are refused.
 const BACKLOG: usize = 4096;
 
@@ -255,11 +257,22 @@ impl Wiring {
         let now = Instant::now();
         let Some(connection) = self.conns.get_mut(&flight.conn) else { return };
         let us = u64::try_from((now - self.start).as_micros()).unwrap_or(u64::MAX);
-        let drawn = mix(&[self.seed, from as u64, to as u64, flight.conn, us]);
-        let latency = LATENCY_MS.start() + drawn % (LATENCY_MS.end() - LATENCY_MS.start() + 1);
-        let sender = &mut connection.ends[1 - flight.to];
+        let seed = self.seed;
+        let latency = |window: u64| {
+            let drawn = mix(&[seed, from as u64, to as u64, window]);
+            Duration::from_millis(LATENCY_MS.start() + drawn % (LATENCY_MS.end() - LATENCY_MS.start() + 1))
+        };
+        // Nothing overtakes what could have been sent at the end of the window before, whether or not it was: so the time of
+        // arrival says nothing of what else the connection carries.
+        let window = us / KEPT_US;
+        let before = window.checked_sub(1).map(|last| {
+            let end = self.start + Duration::from_micros(window * KEPT_US) - Duration::from_millis(1);
+            end + latency(last)
+        });
+        let usual = before.map_or(now + latency(window), |before| before.max(now + latency(window)));
         let slow = self.slow.get(&(from, to)).copied().unwrap_or_default();
-        let due = (now + Duration::from_millis(latency) + slow).max(sender.last);
+        let sender = &mut connection.ends[1 - flight.to];
+        let due = (usual + slow).max(sender.last);
         sender.last = due;
         self.calendar.insert((due, self.sent), flight);
         self.sent += 1;
