@@ -390,7 +390,11 @@ impl World<'_> {
             .flat_map(|t| (1..=world.rooms).map(move |r| RoomKey::new(tenant(t), room(r))))
             .collect();
         let (net, ids) = (self.net(engine, "log-reader"), self.ids("log-reader"));
-        let options = options(self.config, &UserSpec::operator(PASSWORD), "_INBOX.log".to_owned());
+        // Not the scenario's limits: the reader is no part of the world, and a log is long.
+        let options = SpineOptions {
+            publish_timeout: READ_LIMIT / 4,
+            ..options(self.config, &UserSpec::operator(PASSWORD), "_INBOX.log".to_owned())
+        };
         let found: Arc<Mutex<Option<WholeLog>>> = Arc::default();
         let put = found.clone();
         engine.client("log-reader", async move {
