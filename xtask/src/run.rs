@@ -18,6 +18,13 @@ pub(crate) fn root() -> &'static Path {
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    // What cargo says of xtask itself is nothing for the packages that it builds: build scripts that look at it (ring's) would
+    // run again, and all that stands on them, whenever somebody calls cargo without xtask.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
     // A clean machine builds once: the incremental cache would only cost it time and gigabytes.
     if std::env::var_os("CI").is_some() {
         command.env("CARGO_INCREMENTAL", "0");
