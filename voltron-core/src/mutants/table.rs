@@ -52,7 +52,7 @@ impl Planted {
 
 /// Every planted bug.
 pub const PLANTED: &[Planted] = &[
-    swarm("ack-before-append", Mutant::AckBeforeAppend, "brain/model", &["A1", "A8", "A9", "A11"]).own("split"),
+    swarm("ack-before-append", Mutant::AckBeforeAppend, "brain/model", &["A1", "A8", "A9", "A11", "D2"]).own("split"),
     // Two owners that both believe they wrote: which promise of the log breaks first depends on who listens.
     swarm(
         "fence-conflict-is-success",
