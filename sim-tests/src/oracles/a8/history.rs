@@ -54,6 +54,8 @@ pub(super) struct History {
     pub(super) strangers: bool,
     /// True if what a room stored last may be gone.
     pub(super) lossy: bool,
+    /// Epochs that an owner began: each is a head of its own, also if nothing was stored in it.
+    pub(super) epochs: BTreeSet<u64>,
 }
 
 /// Reads records one by one.
@@ -81,6 +83,7 @@ struct Room {
     fresh: bool,
     logged: bool,
     strangers: bool,
+    epochs: BTreeSet<u64>,
     operations: Vec<Operation>,
 }
 
@@ -142,6 +145,9 @@ impl Builder {
                 {
                     self.rooms.entry(format!("{tenant}/{room}")).or_default().fresh = true;
                 }
+            }
+            Record::Owned { room, epoch, .. } => {
+                self.rooms.entry(room.clone()).or_default().epochs.insert(*epoch);
             }
             Record::TailLost { .. } => self.lossy = true,
             Record::Commit { room, epoch, seq, m, user, op, .. } if line.host == LOG_HOST => {
@@ -265,8 +271,8 @@ impl Builder {
         for (room, _, _) in in_log.into_keys() {
             rooms.entry(room).or_default().strangers = true;
         }
-        let histories = rooms.into_iter().map(|(room, Room { fresh, logged, strangers, operations })| {
-            (room, History { operations, fresh, logged, strangers, lossy })
+        let histories = rooms.into_iter().map(|(room, Room { fresh, logged, strangers, epochs, operations })| {
+            (room, History { operations, fresh, logged, strangers, lossy, epochs })
         });
         (histories.collect(), violations)
     }

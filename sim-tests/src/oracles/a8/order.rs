@@ -121,6 +121,7 @@ fn points(
             None => false,
         };
     }
+    points.extend(history.epochs.iter().map(|epoch| (*epoch, 0)));
     points
 }
 

@@ -1,6 +1,8 @@
 //! The checker on histories that are known to be good or bad, by the log's order and by search alike, and on random
 //! ones: what was made by a sequential run under random overlapping is accepted, and one planted lie is not.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::history::{History, Operation, Outcome};
@@ -255,6 +257,17 @@ fn if_head_holds() {
 }
 
 /// Judged as the oracle does it: by search, for something is open and there is no log.
+/// An owner that could not prove the log begins an epoch, and nothing is stored in it yet.
+#[test]
+fn an_epoch_without_events_is_a_head_of_its_own() {
+    let mut tale = tale().by("a", 1, 2, Op::Say, stored(1)).by("a", 3, 4, Op::Say, refused(CONFLICT, 0));
+    tale.0[1].call.if_head = Some((E, 1));
+    tale.rejected("right at no state");
+    let mut found = Findings::default();
+    order::check("t/r", &History { epochs: BTreeSet::from([E, E + 1]), ..tale.history() }, &mut found);
+    assert_eq!(found.violations, []);
+}
+
 fn searched(tale: &Tale) -> Findings {
     let mut found = Findings::default();
     judge("t/r", tale.history(), &mut found);
