@@ -337,6 +337,20 @@ fn d2_who_takes_leave_answers_first() {
     rejected(&without(52), "D2", 57, "brain-2 took leave and never answered what it had stored: m6");
     let unread: Vec<Line> = good().into_iter().filter(|line| ![51, 52, 53, 54, 55].contains(&line.n)).collect();
     assert_eq!(objections(&unread, "D2"), [""; 0], "nobody read it, so nobody owes an answer");
+    // Of two equal frames the Brain may have judged the first, unless the Shield read the second as well.
+    let again =
+        json!({ "k": "send", "c": "client-3", "m": "m6", "room": "t1/room-2", "h": "ff", "op": { "op": "say" } });
+    let repeated = |reads: bool| {
+        let mut lines: Vec<Line> = inserted(50, "clients-2", again.clone()).into_iter().filter(|l| l.n != 54).collect();
+        lines[50].n = 50;
+        let verdict = json!({ "v": 1, "n": 1001, "t": lines[50].t, "host": "shield-2", "k": "verdict", "conn": "a4",
+                              "m": "m6", "verdict": "allow", "policy": "", "fuel": 0 });
+        lines.insert(51, serde_json::from_value(verdict).unwrap());
+        lines.retain(|line| reads || line.n != 1001);
+        lines
+    };
+    assert_eq!(objections(&repeated(false), "D2"), [""; 0], "a frame that nobody read is not owed an answer");
+    rejected(&repeated(true), "D2", 50, "no answer came before the close");
     let cut = with(without(54), 55, json!({ "code": 1006 }));
     assert_eq!(objections(&cut, "D2"), [""; 0], "a cut connection is nobody's leave");
 }

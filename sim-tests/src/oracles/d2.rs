@@ -2,7 +2,8 @@
 //!
 //! 1. A Shield that takes leave closes with 4200. Every command that left on that connection, and that a Brain is seen to
 //!    have judged before the client sent it again, has its answer (of any code) before the close. What the Shield had not
-//!    read yet was not accepted: no Brain judges it.
+//!    read yet was not accepted: no Brain judges it. A frame that repeats an earlier one counts once the Shield is seen to have
+//!    read it, for what a Brain judged may be the earlier one.
 //! 2. A Brain that takes leave says `drain` `end`. Every command that it stored has its answer by then.
 //!
 //! That an acknowledged one is in the log is A1's, whoever drains. Looks at every command of such a connection or Brain.
@@ -19,7 +20,11 @@ const DRAINING: u16 = 4200;
 #[derive(Default)]
 pub(super) struct Leave {
     /// Per client: what left on its connection and is not answered, with its record.
-    asked: BTreeMap<String, BTreeMap<String, u64>>,
+    asked: BTreeMap<String, BTreeMap<String, Asked>>,
+    /// Every command that was sent.
+    sent: BTreeSet<String>,
+    /// Whose connection it is.
+    connections: BTreeMap<String, String>,
     /// How many were answered on each client's connection.
     answered: BTreeMap<String, u64>,
     /// Per command: the last record by which a Brain judged it.
@@ -29,6 +34,14 @@ pub(super) struct Leave {
     /// Per Brain: what it stored and has not answered, with its record.
     stored: BTreeMap<String, BTreeMap<String, u64>>,
     brains: BTreeSet<String>,
+}
+
+/// A frame without its answer.
+#[derive(Clone, Copy)]
+struct Asked {
+    n: u64,
+    /// A Brain that judges this command can only have judged this frame, or this one, too.
+    sure: bool,
 }
 
 impl Leave {
@@ -46,12 +59,20 @@ impl Leave {
             return;
         }
         (0..answered).for_each(|_| found.check("D2", 0, true, String::new));
-        for (m, sent) in asked {
+        for (m, Asked { n: sent, .. }) in asked.into_iter().filter(|(_, asked)| asked.sure) {
             let judged = self.judged.get(&m).is_some_and(|n| *n > sent);
             found.check("D2", sent, !judged, || unanswered(c, &m));
             if !judged {
                 self.owed.insert(m, (c.to_owned(), sent));
             }
+        }
+    }
+
+    /// The Shield has read a command on this connection.
+    fn read(&mut self, conn: &str, m: &str) {
+        let asked = self.connections.get(conn).and_then(|c| self.asked.get_mut(c));
+        if let Some(asked) = asked.and_then(|asked| asked.get_mut(m)) {
+            asked.sure = true;
         }
     }
 
@@ -73,15 +94,18 @@ impl Oracle for Leave {
 
     fn see(&mut self, line: &Line, found: &mut Findings) {
         match &line.record {
-            Record::Open { c, .. } => {
+            Record::Open { c, conn, .. } => {
+                self.connections.insert(conn.clone(), c.clone());
                 self.asked.insert(c.clone(), BTreeMap::new());
                 self.answered.insert(c.clone(), 0);
             }
             Record::Send { c, m, .. } => {
                 // Sent again: what is seen of it from now on may be of this frame.
                 self.owed.remove(m);
-                self.asked.entry(c.clone()).or_default().insert(m.clone(), line.n);
+                let asked = Asked { n: line.n, sure: self.sent.insert(m.clone()) };
+                self.asked.entry(c.clone()).or_default().insert(m.clone(), asked);
             }
+            Record::Verdict { conn, m, .. } => self.read(conn, m),
             Record::Ack { c, m, .. } => self.acked(c, m),
             Record::Shut { c, code, .. } => self.closed(c, *code, found),
             Record::Answer { m, .. } => {
