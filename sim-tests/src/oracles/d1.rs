@@ -6,7 +6,7 @@
 //! greeted more than [`GREETINGS_MAX`] times within a second: it waits longer after every failure. Looks at every command,
 //! every such subscription, and every connection.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use arq::client::Repeat;
 use voltron_core::trace::{Line, Record};
@@ -27,8 +27,8 @@ pub(super) struct Ends {
     commands: BTreeMap<(String, String), (u64, bool)>,
     /// Per (client, room): how far it came, and at which record; `None` as long as it waits for its SUB's answer.
     cursors: BTreeMap<(String, String), (u64, (u64, u64))>,
-    /// Per room: every place of the log.
-    log: BTreeMap<String, BTreeSet<(u64, u64)>>,
+    /// Per room: every place of the log, and whether somebody sent what stands there.
+    log: BTreeMap<String, BTreeMap<(u64, u64), bool>>,
     /// When a Brain said that it stored a place of a room, microseconds.
     stored: BTreeMap<(String, (u64, u64)), u64>,
     /// When a client that did not come back went home.
@@ -36,13 +36,18 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// The last place of the room that this client has to know.
+    /// The last place of the room that this client has to know. Where no Brain tells when it stored, a ttl's end counts as
+    /// late: what clients sent was answered while they were there.
     fn head(&self, c: &str, room: &str) -> Option<(u64, u64)> {
-        let known = |place: &(u64, u64)| {
-            let (left, stored) = (self.left.get(c), self.stored.get(&(room.to_owned(), *place)));
-            left.zip(stored).is_none_or(|(left, stored)| stored + LEAVING <= *left)
+        let known = |(place, sent): &(&(u64, u64), &bool)| {
+            let stored = self.stored.get(&(room.to_owned(), **place));
+            match (self.left.get(c), stored) {
+                (Some(left), Some(stored)) => stored + LEAVING <= *left,
+                (Some(_), None) => **sent,
+                (None, _) => true,
+            }
         };
-        self.log.get(room)?.iter().rev().copied().find(known)
+        self.log.get(room)?.iter().rev().find(known).map(|(place, _)| *place)
     }
 }
 
@@ -93,8 +98,8 @@ impl Oracle for Ends {
                     *cursor = (line.n, cursor.1.max((*epoch, *seq)));
                 }
             }
-            Record::Commit { room, epoch, seq, .. } if is_log(line) => {
-                self.log.entry(room.clone()).or_default().insert((*epoch, *seq));
+            Record::Commit { room, epoch, seq, m, .. } if is_log(line) => {
+                self.log.entry(room.clone()).or_default().insert((*epoch, *seq), !m.is_empty());
             }
             Record::Commit { room, epoch, seq, .. } => {
                 self.stored.entry((room.clone(), (*epoch, *seq))).or_insert(line.t);
