@@ -1,6 +1,6 @@
 //! Leap: all processes of the world in one tokio runtime on one thread, with paused time. Nothing ticks: when nobody has
-//! anything to do, time jumps to the next timer or the next arrival on a link ([`fabric`]). Every task belongs to the process
-//! that started it ([`processes`]), so that a process can die with all of its tasks.
+//! anything to do, time jumps to the next timer or the next arrival on a link (`leap/fabric.rs`). Every task belongs to the process
+//! that started it (`leap/processes.rs`), so that a process can die with all of its tasks.
 //!
 //! What the model leaves out: tasks run in the order in which they became ready, and a process that hangs keeps its timers.
 

@@ -1,7 +1,7 @@
 //! One run: builds the world that a plan describes, lets time pass under the nemesis, waits until everything has
 //! settled, reads the log and asks the oracles.
 //!
-//! The production Shield and Brain run here unchanged, over an [`Engine`]'s network, [`SimClock`] and [`SimIds`]; between
+//! The production Shield and Brain run here unchanged, over an [`Engine`]'s network, [`SimIds`] and a `SimClock` each; between
 //! them stands the simulated broker, with the users and permissions of production.
 
 use std::collections::VecDeque;

@@ -116,7 +116,7 @@ pub(crate) struct ReplayArgs {
     /// Plant this bug
     #[arg(long, value_name = "NAME")]
     pub(crate) mutant: Option<String>,
-    /// The twin of the run: without what the scenario's [twin] names
+    /// The twin of the run: without what the scenario's twin table names
     #[arg(long)]
     pub(crate) twin: bool,
     /// Show log lines of the product, e.g. `info` or `shield=debug`
