@@ -92,7 +92,9 @@ fn sixty_seconds_of_fifty_clients_can_be_read() {
     for filter in [client, room] {
         assert!(filter["dots"].as_u64().unwrap() < dots, "{filter}");
     }
-    assert_eq!(saw["again"], saw["whole"], "without a filter everything is back");
+    // How many dots share a pixel depends on the width that is left; nothing may be missing.
+    assert_eq!(saw["again"]["rows"], saw["whole"]["rows"], "without a filter everything is back");
+    assert!(saw["again"]["dots"].as_u64().unwrap() >= dots, "without a filter everything is back");
 
     let kind = |fault: &Value| fault["kind"].as_str().unwrap().to_owned();
     let faults: Vec<_> = saw["facts"]["faults"].as_array().unwrap().iter().collect();
