@@ -1,8 +1,6 @@
 //! The checker on histories that are known to be good or bad, by the log's order and by search alike, and on random
 //! ones: what was made by a sequential run under random overlapping is accepted, and one planted lie is not.
 
-use std::collections::BTreeSet;
-
 use proptest::prelude::*;
 
 use super::history::{History, Operation, Outcome};
@@ -10,6 +8,8 @@ use super::search::{self, Found};
 use super::spec::{self, Call, Mode, Op, Place, Reading, Rights, State};
 use super::{judge, order};
 use crate::oracles::Findings;
+
+mod epochs;
 
 const E: u64 = 7;
 
@@ -243,29 +243,6 @@ fn only_what_has_a_ttl_ends() {
     let good = tale().by("a", 1, 2, with_ttl, stored(1)).itself(3, ended.clone(), 2);
     good.clone().by("b", 4, 5, Op::Other, shown(2, &[], None)).accepted();
     good.itself(6, ended, 3).rejected("there was no key k");
-}
-
-#[test]
-fn if_head_holds() {
-    let mut tale = tale().by("a", 1, 2, Op::Say, stored(1)).by("a", 3, 4, Op::Say, stored(2));
-    tale.0[1].call.if_head = Some((E, 1));
-    tale.accepted();
-    tale.0[1].call.if_head = Some((E, 0));
-    tale.rejected("and not if_head");
-    tale.0[1].outcome = refused(CONFLICT, 0);
-    tale.accepted();
-}
-
-/// Judged as the oracle does it: by search, for something is open and there is no log.
-/// An owner that could not prove the log begins an epoch, and nothing is stored in it yet.
-#[test]
-fn an_epoch_without_events_is_a_head_of_its_own() {
-    let mut tale = tale().by("a", 1, 2, Op::Say, stored(1)).by("a", 3, 4, Op::Say, refused(CONFLICT, 0));
-    tale.0[1].call.if_head = Some((E, 1));
-    tale.rejected("right at no state");
-    let mut found = Findings::default();
-    order::check("t/r", &History { epochs: BTreeSet::from([E, E + 1]), ..tale.history() }, &mut found);
-    assert_eq!(found.violations, []);
 }
 
 fn searched(tale: &Tale) -> Findings {
