@@ -245,6 +245,7 @@ fn only_what_has_a_ttl_ends() {
     good.itself(6, ended, 3).rejected("there was no key k");
 }
 
+/// Judged as the oracle does it: by search, for something is open and there is no log.
 fn searched(tale: &Tale) -> Findings {
     let mut found = Findings::default();
     judge("t/r", tale.history(), &mut found);

@@ -15,8 +15,6 @@ fn if_head_holds() {
     tale.accepted();
 }
 
-/// Judged as the oracle does it: by search, for something is open and there is no log.
-
 /// An owner that could not prove the log begins an epoch, and nothing is stored in it yet.
 #[test]
 fn an_epoch_without_events_is_a_head_of_its_own() {
