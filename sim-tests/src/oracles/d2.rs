@@ -31,8 +31,8 @@ pub(super) struct Leave {
     judged: BTreeMap<String, u64>,
     /// Commands whose connection was closed by a drain before their answer: whose, and at which record it was sent.
     owed: BTreeMap<String, (String, u64)>,
-    /// Per Brain: what it stored and has not answered, with its record.
-    stored: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Per Brain: what it stored and has not answered, with its room.
+    stored: BTreeMap<String, BTreeMap<String, String>>,
     brains: BTreeSet<String>,
 }
 
@@ -117,8 +117,8 @@ impl Oracle for Leave {
             Record::Owned { .. } => {
                 self.brains.insert(line.host.clone());
             }
-            Record::Commit { m, .. } if !m.is_empty() && !is_log(line) && self.brains.contains(&line.host) => {
-                self.stored.entry(line.host.clone()).or_default().insert(m.clone(), line.n);
+            Record::Commit { m, room, .. } if !m.is_empty() && !is_log(line) && self.brains.contains(&line.host) => {
+                self.stored.entry(line.host.clone()).or_default().insert(m.clone(), room.clone());
                 self.judged(line.n, m, found);
             }
             Record::Drain { phase } if phase == "end" && self.brains.contains(&line.host) => {
@@ -127,6 +127,12 @@ impl Oracle for Leave {
                     let ms: Vec<&str> = left.keys().map(String::as_str).collect();
                     format!("{} took leave and never answered what it had stored: {}", line.host, ms.join(", "))
                 });
+            }
+            // A deposed owner stays silent: the Shield says that nobody knows, and a repeat finds it out.
+            Record::Fenced { room, .. } => {
+                if let Some(stored) = self.stored.get_mut(&line.host) {
+                    stored.retain(|_, of| of != room);
+                }
             }
             Record::Crash { host } | Record::Start { host } => drop(self.stored.remove(host)),
             _ => {}
