@@ -28,6 +28,8 @@ pub(super) struct Acked {
     covered: BTreeMap<String, Place>,
     /// Per room and epoch.
     lost: BTreeMap<(String, u64), Lost>,
+    /// The record that tells when a place was lost, the last time.
+    lost_at: BTreeMap<(String, Place), u64>,
 }
 
 struct Ack {
@@ -40,8 +42,8 @@ struct Ack {
 #[derive(Default)]
 struct Lost {
     events: BTreeMap<u64, (Hash16, Command)>,
-    /// The first record that shows other bytes at one of its places, or above them, in the same epoch.
-    reused: Option<u64>,
+    /// Records that show other bytes at one of its places, or above them, in the same epoch, and the seq of each.
+    reused: Vec<(u64, u64)>,
 }
 
 impl Acked {
@@ -56,7 +58,7 @@ impl Acked {
         let from = lost.events.keys().next().copied().unwrap_or(u64::MAX);
         // What was on its way when the power went may still arrive.
         if seq >= from && lost.events.get(&seq).is_none_or(|(bytes, _)| bytes != h) {
-            lost.reused.get_or_insert(n);
+            lost.reused.push((n, seq));
         }
     }
 
@@ -80,9 +82,10 @@ impl Acked {
         }
         let lost = self.lost.get(&(room.clone(), place.0));
         if let Some(lost) = lost.filter(|lost| lost.events.get(&place.1).is_some_and(|(_, lost)| lost == command)) {
-            return lost
-                .reused
-                .map(|n| format!("{} and lost in a power cut, but record {n} goes on in the same epoch", said()));
+            let since = self.lost_at.get(&(room.clone(), *place)).copied().unwrap_or_default();
+            let reused = lost.reused.iter().find(|(n, seq)| *n > since && *seq >= place.1);
+            return reused
+                .map(|(n, _)| format!("{} and lost in a power cut, but record {n} goes on in the same epoch", said()));
         }
         Some(match stored {
             [other] => format!("{}, but the log holds it at {}", said(), at(room, *other)),
@@ -116,6 +119,7 @@ impl Oracle for Acked {
                 if line.host == LOST_HOST {
                     let lost = self.lost.entry((room.clone(), *epoch)).or_default();
                     lost.events.insert(*seq, (h.clone(), command));
+                    self.lost_at.insert((room.clone(), (*epoch, *seq)), line.n);
                 } else if line.host == TRIMMED_HOST {
                     self.trimmed.insert(command, place);
                 } else {
