@@ -2,9 +2,13 @@
 //! the same: per room and per client the list of (seq, user, message id, body). Pure: it reads two traces.
 //!
 //! Two runs can be compared because nothing in one shifts with the traffic of the other: ids, tokens and the latencies of
-//! links are drawn by (seed, purpose, who, when), and in such a scenario each room has one writer.
+//! links are drawn by (seed, purpose, who, when), and in such a scenario each room has one writer. What a room shares with
+//! all others is when its cluster's first room was opened, and two Brains may open one room at once: a command that finds
+//! it changing hands is answered 6000 to 6002, and its sender gives it again when it hears so. Where that befell a room in
+//! either run, its order hangs on time, and the room is not compared.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use voltron_core::trace::{Line, Record};
@@ -26,6 +30,12 @@ pub struct Twin {
 /// Lists by the name of a room, or of a client in a room.
 pub type Lists = BTreeMap<String, Vec<String>>;
 
+/// Instead of the list of a room whose commands were not all decided at once.
+const UNSURE: &str = "?";
+
+/// Codes that say: ask again.
+const AGAIN: RangeInclusive<u32> = 6000..=6002;
+
 /// A place that every client saw alike: room, epoch, seq.
 type At<'a> = (&'a str, u64, u64);
 
@@ -35,6 +45,7 @@ pub fn lists(lines: &[Line], twin: &Twin) -> Lists {
     let mut tenants: BTreeMap<&str, &str> = BTreeMap::new();
     // Rooms that the stalled client writes to have another history without its being answered in time.
     let mut its_rooms: BTreeSet<&str> = BTreeSet::new();
+    let mut unsure: BTreeSet<&str> = BTreeSet::new();
     let mut events: BTreeMap<At<'_>, String> = BTreeMap::new();
     for line in lines {
         match &line.record {
@@ -44,6 +55,7 @@ pub fn lists(lines: &[Line], twin: &Twin) -> Lists {
                     its_rooms.insert(room);
                 }
             }
+            Record::Ack { room, code, .. } if AGAIN.contains(code) => drop(unsure.insert(room)),
             Record::Open { c, tenant, .. } => drop(tenants.insert(c, tenant)),
             Record::Commit { room, epoch, seq, m, user, .. } if line.host == LOG_HOST => {
                 let body = bodies.get(m.as_str()).copied().unwrap_or("?");
@@ -93,13 +105,20 @@ pub fn lists(lines: &[Line], twin: &Twin) -> Lists {
             *reached = (*epoch, seq);
         }
     }
+    for room in unsure.into_iter().filter(|room| !of_subject(room)) {
+        lists.insert(room.to_owned(), vec![UNSURE.to_owned()]);
+    }
     lists
 }
 
 /// The first difference, for people.
 pub fn difference(run: &Lists, twin: &Lists) -> Option<String> {
     let names: BTreeSet<&String> = run.keys().chain(twin.keys()).collect();
-    names.into_iter().find_map(|name| {
+    let unsure = |name: &str| {
+        let room = name.split_once(" in ").map_or(name, |(_, room)| room);
+        [run, twin].iter().any(|lists| lists.get(room).is_some_and(|list| list.first().is_some_and(|at| at == UNSURE)))
+    };
+    names.into_iter().filter(|name| !unsure(name)).find_map(|name| {
         let (a, b) = (run.get(name).map_or(&[][..], Vec::as_slice), twin.get(name).map_or(&[][..], Vec::as_slice));
         let at = (0..a.len().max(b.len())).find(|at| a.get(*at) != b.get(*at))?;
         let told = |list: &[String]| list.get(at).cloned().unwrap_or_else(|| "nothing".to_owned());
@@ -168,6 +187,29 @@ mod tests {
         let record = Record::Sub { c, room, since: None, epoch: 7, seq: 2, recovered: false, replay: 0 };
         late.insert(3, Line { v: 1, n: 99, t: 0, host: "clients-1".into(), record });
         assert_eq!(difference(&base, &lists(&late, &twin)), None);
+    }
+
+    #[test]
+    fn a_room_whose_command_was_sent_again_is_not() {
+        let twin = silenced();
+        let base = lists(&run(&[1, 2, 3], "b"), &twin);
+        let mut again = run(&[2, 1, 3], "c");
+        let (c, m, room) = ("client-1".to_owned(), "m1".to_owned(), "t1/r".to_owned());
+        let ack = |code| Record::Ack {
+            c: c.clone(),
+            m: m.clone(),
+            room: room.clone(),
+            epoch: 0,
+            seq: 0,
+            code,
+            dup: false,
+            ver: 0,
+        };
+        again.push(Line { v: 1, n: 99, t: 0, host: "clients-1".into(), record: ack(4001) });
+        assert!(difference(&base, &lists(&again, &twin)).is_some(), "a refusal is an answer like another");
+        again.push(Line { v: 1, n: 100, t: 0, host: "clients-1".into(), record: ack(6001) });
+        assert_eq!(difference(&base, &lists(&again, &twin)), None);
+        assert_eq!(difference(&lists(&again, &twin), &base), None);
     }
 
     #[test]

@@ -33,7 +33,6 @@ pub(crate) fn ci() -> Done {
     tests(&mut stages)?;
     stages.stage("clippy", clippy)?;
     stages.stage("dialyzer", elixir::dialyzer)?;
-    stages.stage("madsim smoke", madsim)?;
     stages.stage("fuzz", || fuzz(FUZZ_S))?;
     stages.stage("docs", docs)?;
     stages.finish(LIMIT);
@@ -59,7 +58,12 @@ fn tests(stages: &mut Stages) -> Done {
     stages.stage("tests", || run(cargo_with(["test"]).args(FEATURES)))?;
     stages.stage("seeds", || seeds(SEEDS))?;
     // Lockstep once more, in whole worlds: the Elixir cores decide, and each of their steps is compared.
-    stages.stage("seeds, Elixir cores", || simulate(&["run", "smoke", "split", "--seeds", "0..4", "--brain", "elixir"]))
+    stages.stage("seeds, Elixir cores", || {
+        simulate(&["run", "smoke", "split", "--seeds", "0..4", "--brain", "elixir"])
+    })?;
+    stages.stage("madsim smoke", madsim)?;
+    // After it, for one of them only madsim finds. That each test and oracle can fail is tested here.
+    stages.stage("planted bugs", || simulate(&["mutants", "--quick"]))
 }
 
 /// The inner loop: no real processes, a few seeds.

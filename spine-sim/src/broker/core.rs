@@ -2,6 +2,7 @@
 //! go in; bytes gather per connection. It never waits and never fails.
 
 mod route;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use crate::jetstream::{JetStream, Limits};
 use crate::parser::{Op, Violation};
 use crate::subject;
 use crate::subject::trie::{SubId, Trie};
+use turns::Turns;
 
 /// A connection's number.
 pub(crate) type ConnId = u64;
@@ -42,6 +44,7 @@ pub(crate) struct Core {
     pub(crate) faults: Faults,
     /// Reused between messages.
     matched: Vec<SubId>,
+    turns: Turns,
 }
 
 #[derive(Debug)]
@@ -97,6 +100,7 @@ impl Core {
             jetstream,
             faults: Faults::default(),
             matched: Vec::new(),
+            turns: Turns::default(),
         };
         core.boot();
         core

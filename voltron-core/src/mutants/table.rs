@@ -117,7 +117,8 @@ pub const PLANTED: &[Planted] = &[
         "edge",
         "an_expired_token_ends_the_connection_unless_renewed",
     ),
-    test("drain-drops-acks", Mutant::DrainDropsAcks, "shield", "edge", "draining_answers_tells_and_ends"),
+    // A test on real sockets mostly has its answer before the drain begins; under heavy traffic some are on their way.
+    scenario("drain-drops-acks", Mutant::DrainDropsAcks, "shield", "drain", &["D2"]),
     test(
         "reconnect-without-back-off",
         Mutant::ReconnectWithoutBackOff,

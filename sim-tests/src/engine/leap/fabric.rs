@@ -28,8 +28,9 @@ mod stream;
 
 pub use stream::{FabricListener, FabricNet, FabricStream};
 
-/// Bytes of one direction of a connection that may be on their way or unread.
-const WINDOW: usize = 256 * 1024;
+/// Bytes of one direction of a connection that may be on their way or unread. Little beside what kernels hold, so that who
+/// reads nothing for a second or two is felt by who writes to it.
+const WINDOW: usize = 16 * 1024;
 /// The latency of a segment, in ms.
 const LATENCY_MS: std::ops::RangeInclusive<u64> = 1..=6;
 /// For so long a link keeps its latency.

@@ -347,6 +347,17 @@ fn run(steps: &[Step]) -> Tale {
     tale
 }
 
+/// The same steps without times to live. A key that ends by itself after all that the history names explains answers that
+/// nothing else does: the search must allow for it, while the order knows from the log that there is no such place.
+fn lasting(mut steps: Vec<Step>) -> Vec<Step> {
+    for step in &mut steps {
+        if let Op::Set { ttl, .. } = &mut step.op {
+            *ttl = false;
+        }
+    }
+    steps
+}
+
 /// A room, told once more for the tests, as plainly as it goes.
 #[derive(Default)]
 struct Room {
@@ -425,7 +436,7 @@ proptest! {
 
     #[test]
     fn one_lie_is_found(steps in prop::collection::vec(step(), 1..24), kind in 0_usize..4) {
-        let mut tale = run(&steps);
+        let mut tale = run(&lasting(steps));
         if lie(&mut tale, kind) {
             prop_assert!(!tale.holds());
         }
@@ -457,7 +468,7 @@ proptest! {
         swap in any::<prop::sample::Index>(),
         kind in 0_usize..3,
     ) {
-        let mut tale = run(&steps);
+        let mut tale = run(&lasting(steps));
         let index = at.index(tale.0.len());
         match (&mut tale.0[index].outcome, kind) {
             (Outcome::Refused { code: was, ver: told }, _) => (*was, *told) = (code, ver),

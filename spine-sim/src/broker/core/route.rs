@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{BufMut, Bytes};
 use spine::users::Account;
 
-use super::{ConnId, Core, lossy, mix};
+use super::{ConnId, Core, lossy};
 use crate::jetstream::Outgoing;
 use crate::parser::Publish;
 use crate::subject::trie::SubId;
@@ -134,8 +134,9 @@ impl Core {
         }
         self.matched = matched;
         for (queue, members) in groups {
-            let choice = self.choose(&queue, &members);
-            delivered |= self.deliver_to(choice, message);
+            let turn = self.turns.next(self.options.seed, &queue, &message.subject);
+            let at = usize::try_from(turn % members.len() as u64).unwrap_or_default();
+            delivered |= self.deliver_to(members[at], message);
         }
         delivered
     }
@@ -148,15 +149,6 @@ impl Core {
         }
         let user = conn.user.and_then(|user| self.options.users.get(user));
         !sub.filtered || user.is_none_or(|user| user.subscribe.may_receive(subject))
-    }
-
-    /// A member of a queue group, by the seed, the group and how much it has had: other traffic shifts nothing.
-    fn choose(&self, queue: &[u8], members: &[SubId]) -> SubId {
-        let had: u64 = members.iter().filter_map(|number| self.subs.get(number)).map(|sub| sub.seen).sum();
-        let name = queue.iter().fold(0_u64, |hash, byte| mix(hash ^ u64::from(*byte)));
-        let draw = mix(self.options.seed ^ mix(name ^ mix(had)));
-        let at = draw % members.len() as u64;
-        members[usize::try_from(at).expect("below the number of members")]
     }
 
     fn deliver_to(&mut self, number: SubId, message: &Publish) -> bool {
