@@ -193,8 +193,8 @@ fn a_plan_written_as_toml_is_a_scenario_that_draws_itself() {
 fn every_scenario_file_of_the_repository_draws() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios");
     let mut found = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    let list = |folder: &str| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    for path in list(folder).chain(list(&format!("{folder}/found"))) {
         if path.extension().is_some_and(|extension| extension == "toml") {
             let scenario = Scenario::load(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             (0..20).for_each(|seed| drop(scenario.plan("file", seed).unwrap()));

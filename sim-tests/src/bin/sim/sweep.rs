@@ -38,8 +38,11 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
         loaded.insert(name.clone(), files::load(name)?);
     }
     let seeds = args.seed.map_or(args.seeds, |seed| Seeds { first: seed, beyond: seed + 1 });
+    // A written plan has its own seed: once is enough.
+    let own = |name: &str| loaded.get(name).and_then(|scenario: &Scenario| scenario.seed);
+    let of = |name: &str| own(name).map_or(seeds.first..seeds.beyond, |seed| seed..seed + 1);
     let work: Vec<(String, u64)> =
-        scenarios.iter().flat_map(|name| (seeds.first..seeds.beyond).map(move |seed| (name.clone(), seed))).collect();
+        scenarios.iter().flat_map(|name| of(name).map(move |seed| (name.clone(), seed))).collect();
     let jobs = jobs(args.jobs);
 
     let deciding = Deciding::start(args.brain)?;
@@ -48,7 +51,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, String> {
     let bar = (!args.json && std::io::stderr().is_terminal()).then(|| progress(work.len() as u64));
     let mut runs = stream::iter(work)
         .map(|(name, seed)| {
-            let twin = loaded.get(&name).is_some_and(|scenario: &Scenario| scenario.twin.is_some());
+            let twin = loaded.get(&name).is_some_and(|scenario| scenario.twin.is_some());
             seed_of(name, seed, way, &deciding, twin)
         })
         .buffer_unordered(jobs);
