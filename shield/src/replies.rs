@@ -184,7 +184,7 @@ impl<S: Spine> Replies<S> {
                 self.meters.ack_seconds.observe(now.duration_since(pending.since).as_secs_f64());
                 pending.route.owner_spoke(self.since_start(now));
                 if code == 0 {
-                    self.absent.forget(&pending.route.key);
+                    self.absent.served(&pending.route.key);
                 }
                 self.answer(&pending, &Answer::Forward(message.body));
                 for earlier in overtaken {

@@ -16,7 +16,7 @@ use spine::Spine;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use voltron_core::{Ids, WallClock};
 
-pub(crate) use self::absent::Absent;
+pub(crate) use self::absent::{Absent, Asked};
 pub(crate) use self::core::SubId;
 use crate::shared::Shared;
 pub(crate) use task::{Asker, Dialect, Joiner, ask_owner};

@@ -91,7 +91,7 @@ impl<S: Spine> Replies<S> {
         };
         match internal::Opened::decode(body) {
             Ok(opened) if opened.code == 0 => {
-                self.absent.forget(room);
+                self.absent.served(room);
                 OpenOutcome::Served
             }
             Ok(opened) => match u16::try_from(opened.code).ok().and_then(Code::from_u16) {

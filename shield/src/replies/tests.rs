@@ -111,7 +111,7 @@ impl World {
 #[tokio::test(start_paused = true)]
 async fn the_first_message_into_a_room_waits_for_the_open_alone() {
     let world = World::new(false).await;
-    world.absent.note(&world.route.key);
+    world.absent.note(&world.route.key, world.absent.asked(&world.route.key));
     let sent = Instant::now();
     world.command(true).await;
     assert_eq!(world.answers(1).await, [0]);

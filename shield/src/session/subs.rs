@@ -121,6 +121,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         let since = request.since;
         let joiner = Box::new(Joiner {
             id: subscription.id,
+            asked: self.shared.absent.asked(&route.key),
             route,
             outbox: self.outbox.clone(),
             ticket: subscription.ticket.clone(),

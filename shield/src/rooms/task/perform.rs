@@ -37,7 +37,7 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
                 if let Some(seat) = self.seats.remove(&id) {
                     self.shared.meters.subscriptions.dec();
                     if code == Code::RoomAbsent {
-                        self.shared.absent.note(&self.route.key);
+                        self.shared.absent.note(&self.route.key, seat.asked);
                     }
                     refuse(&seat, code, &message);
                 }

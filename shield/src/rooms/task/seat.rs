@@ -7,7 +7,7 @@ use proto::{Code, frame, v1};
 
 use super::Asker;
 use crate::outbox::{Frame, Outbox, Ticket};
-use crate::rooms::SubId;
+use crate::rooms::{Asked, SubId};
 use crate::route::Route;
 
 /// A connection that wants to subscribe.
@@ -21,6 +21,8 @@ pub(crate) struct Joiner {
     pub(crate) dialect: Dialect,
     pub(crate) sync: v1::Sync,
     pub(crate) asker: Asker,
+    /// What was known of the room when it was asked for.
+    pub(crate) asked: Asked,
 }
 
 /// In which forms a subscriber is spoken to.
