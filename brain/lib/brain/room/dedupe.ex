@@ -8,7 +8,8 @@ defmodule Brain.Room.Dedupe do
 
   A user's commands are one binary of records in the order of arrival. A full window of terms would be a megabyte that
   every major garbage collection of the room's process copies, and under load those would cost more than all its work;
-  binaries of this size lie outside of the heap.
+  binaries of this size lie outside of the heap. Clocks advance, so nearly always it is the first record that is evicted:
+  then only the beginning moves, and the bytes before it go when there are some of them.
   """
 
   alias Brain.Id
@@ -46,7 +47,19 @@ defmodule Brain.Room.Dedupe do
   # Of a record: the id, then timestamp, epoch and seq.
   @record 40
 
-  @typep user :: %{name: binary(), floor: nil | integer(), newest: integer(), seen: binary()}
+  # So many bytes before the first record are carried along.
+  @evicted_max 64 * @record
+
+  # `first`: where in `seen` the first record that counts begins. `ascending`: no record's timestamp is below that of the
+  # one before it.
+  @typep user :: %{
+           name: binary(),
+           floor: nil | integer(),
+           newest: integer(),
+           seen: binary(),
+           first: non_neg_integer(),
+           ascending: boolean()
+         }
 
   @typedoc "The window of one room. `oldest`: no user's newest timestamp is below it, but perhaps all are above."
   @type t :: %__MODULE__{
@@ -87,7 +100,7 @@ defmodule Brain.Room.Dedupe do
   def judge(window, user, id, timestamp, at) do
     case window.users do
       %{^user => known} ->
-        case find(known.seen, id, 0) do
+        case find(known, id) do
           nil -> unseen(window, user, known, timestamp, at)
           place -> {:repeat, seen_at(known.seen, place)}
         end
@@ -119,26 +132,33 @@ defmodule Brain.Room.Dedupe do
   @spec knows?(t(), binary(), binary()) :: boolean()
   def knows?(window, user, id) do
     case window.users do
-      %{^user => known} -> find(known.seen, id, 0) != nil
+      %{^user => known} -> find(known, id) != nil
       _ -> false
     end
   end
 
-  # Where the first record of this id begins. What is found across two records is none.
-  defp find(seen, id, from) do
-    case :binary.match(seen, id, scope: {from, byte_size(seen) - from}) do
-      :nomatch -> nil
-      {place, _} when rem(place, @record) == 0 -> place
-      {place, _} -> find(seen, id, place + 1)
+  # Where the first record of this id begins. The last bytes of the ids are compared first: a number of 32 bits is read
+  # without making anything, and random ids and counted ones differ there.
+  defp find(user, <<_::96, last::32>> = id) do
+    case user.seen do
+      <<_::binary-size(user.first), records::binary>> -> find(records, id, last, user.first)
     end
   end
+
+  defp find(<<_::96, other::32, _::192, rest::binary>>, id, last, place) when other != last,
+    do: find(rest, id, last, place + @record)
+
+  defp find(<<id::binary-size(16), _::192, rest::binary>>, wanted, last, place),
+    do: if(id == wanted, do: place, else: find(rest, wanted, last, place + @record))
+
+  defp find(<<>>, _id, _last, _place), do: nil
 
   defp seen_at(seen, place) do
     <<_::binary-size(place), id::binary-size(16), timestamp::signed-64, epoch::64, seq::64, _::binary>> = seen
     %Seen{id: id, epoch: epoch, seq: seq, timestamp: timestamp}
   end
 
-  defp count(user), do: div(byte_size(user.seen), @record)
+  defp count(user), do: div(byte_size(user.seen) - user.first, @record)
 
   @doc "Remembers an applied command."
   @spec record(t(), binary(), Seen.t()) :: t()
@@ -146,10 +166,14 @@ defmodule Brain.Room.Dedupe do
     {window, state} = known(window, user)
     record = <<seen.id::binary-size(16), seen.timestamp::signed-64, seen.epoch::64, seen.seq::64>>
 
-    {window, state} =
-      if count(state) < @user_entries_max, do: add(window, state, record), else: swap(window, state, record)
+    {window, state} = if count(state) < @user_entries_max, do: {window, state}, else: evict(window, state)
 
-    state = %{state | newest: max(state.newest, seen.timestamp)}
+    state = %{
+      state
+      | newest: max(state.newest, seen.timestamp),
+        ascending: state.ascending and seen.timestamp >= state.newest,
+        seen: <<state.seen::binary, record::binary>>
+    }
 
     %{
       window
@@ -167,23 +191,29 @@ defmodule Brain.Room.Dedupe do
 
       _ ->
         # Copied: a part of a received packet would keep the whole packet alive for as long as it is remembered.
-        state = %{name: :binary.copy(user), floor: nil, newest: @i64_min, seen: <<>>}
+        state = %{name: :binary.copy(user), floor: nil, newest: @i64_min, seen: <<>>, first: 0, ascending: true}
         {%{window | bytes: window.bytes + user_cost(user)}, state}
     end
   end
 
-  defp add(window, state, record), do: {window, %{state | seen: <<state.seen::binary, record::binary>>}}
-
   # The lowest timestamp goes, of several the first to arrive, so that the floor stays as low as it can: a user with two
   # skewed clocks does not lock itself out.
-  defp swap(window, state, record) do
-    place = lowest(state.seen, 0, @i64_max, 0)
+  defp evict(window, state) do
+    place = if state.ascending, do: state.first, else: lowest(live(state), state.first, @i64_max, state.first)
     evicted = seen_at(state.seen, place)
-    <<before::binary-size(place), _::binary-size(@record), rest::binary>> = state.seen
     floor = max(state.floor || evicted.timestamp, evicted.timestamp)
     window = %{window | entries: window.entries - 1, bytes: window.bytes - entry_cost(evicted)}
-    {window, %{state | floor: floor, seen: :erlang.iolist_to_binary([before, rest, record])}}
+    {window, without(%{state | floor: floor}, place)}
   end
+
+  defp without(%{first: first} = state, first) when first < @evicted_max, do: %{state | first: first + @record}
+
+  defp without(%{first: first} = state, place) do
+    <<_::binary-size(first), before::binary-size(place - first), _::binary-size(@record), rest::binary>> = state.seen
+    %{state | first: 0, seen: <<before::binary, rest::binary>>}
+  end
+
+  defp live(state), do: binary_part(state.seen, state.first, byte_size(state.seen) - state.first)
 
   defp lowest(<<_::128, timestamp::signed-64, _::128, rest::binary>>, place, least, _found) when timestamp < least,
     do: lowest(rest, place + @record, timestamp, place)
@@ -215,7 +245,7 @@ defmodule Brain.Room.Dedupe do
   end
 
   defp leave(window, name, state) do
-    freed = Enum.reduce(all(state.seen), user_cost(name), &(entry_cost(&1) + &2))
+    freed = Enum.reduce(all(live(state)), user_cost(name), &(entry_cost(&1) + &2))
 
     %{
       window
@@ -241,7 +271,7 @@ defmodule Brain.Room.Dedupe do
   @spec encode(t()) :: [DedupeUser.t()]
   def encode(window) do
     for {name, state} <- List.keysort(Map.to_list(window.users), 0) do
-      %DedupeUser{user: name, floor: state.floor || @i64_min, entries: Enum.map(all(state.seen), &entry/1)}
+      %DedupeUser{user: name, floor: state.floor || @i64_min, entries: Enum.map(all(live(state)), &entry/1)}
     end
   end
 

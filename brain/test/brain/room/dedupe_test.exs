@@ -18,7 +18,8 @@ defmodule Brain.Room.DedupeTest do
   defp encoded(window), do: Codec.encode(%RoomState{dedupe: Dedupe.encode(window)})
 
   test "a repeat gets its place, and an evicted one is refused for good" do
-    count = Dedupe.user_entries_max() + 10
+    evicted = 3 * Dedupe.user_entries_max() + 10
+    count = Dedupe.user_entries_max() + evicted
 
     window =
       Enum.reduce(1..count, %Dedupe{}, fn n, window ->
@@ -27,11 +28,11 @@ defmodule Brain.Room.DedupeTest do
       end)
 
     assert Dedupe.len(window) == Dedupe.user_entries_max()
-    for n <- 1..10, do: assert(Dedupe.judge(window, user(1), id(n), n, 0) == :expired, "below the floor")
-    for n <- 11..count, do: assert(Dedupe.judge(window, user(1), id(n), n, 0) == {:repeat, seen(n, n)})
+    for n <- 1..evicted, do: assert(Dedupe.judge(window, user(1), id(n), n, 0) == :expired, "below the floor")
+    for n <- (evicted + 1)..count, do: assert(Dedupe.judge(window, user(1), id(n), n, 0) == {:repeat, seen(n, n)})
     assert Dedupe.judge(window, user(2), id(5), 5, 0) == :new, "ids are a user's own"
-    assert Dedupe.knows?(window, user(1), id(11)) and not Dedupe.knows?(window, user(1), id(1))
-    refute Dedupe.knows?(window, user(2), id(11))
+    assert Dedupe.knows?(window, user(1), id(evicted + 1)) and not Dedupe.knows?(window, user(1), id(evicted))
+    refute Dedupe.knows?(window, user(2), id(evicted + 1))
   end
 
   test "the lowest timestamp goes first, whatever came first" do
