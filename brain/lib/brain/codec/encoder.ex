@@ -1,7 +1,7 @@
 defmodule Brain.Codec.Encoder do
   @moduledoc """
   Makes a message's encoder from its table. It builds an iolist from its end: each member is put before what follows it, so
-  nothing is appended and nothing copied before the whole becomes one binary.
+  nothing is appended and nothing copied before the whole becomes one binary. A message within may be its bytes already.
   """
 
   import Bitwise
@@ -21,7 +21,9 @@ defmodule Brain.Codec.Encoder do
 
     quote do
       @doc false
-      @spec __encode__(t()) :: iolist()
+      @spec __encode__(t() | binary()) :: iodata()
+      def __encode__(encoded) when is_binary(encoded), do: encoded
+
       def __encode__(%__MODULE__{unquote_splicing(pattern)}) do
         unquote(tail) = []
         unquote_splicing(puts)

@@ -267,26 +267,25 @@ defmodule Brain.Room.Dedupe do
   @spec empty?(t()) :: boolean()
   def empty?(window), do: window.entries == 0
 
-  @doc "As messages, ascending by user; a user's in the order of arrival."
-  @spec encode(t()) :: [DedupeUser.t()]
-  def encode(window) do
+  @doc """
+  As messages, ascending by user; a user's in the order of arrival. `make` makes something of each at once, so that no more
+  than one is there at a time.
+  """
+  @spec encode(t(), (DedupeUser.t() -> made)) :: [made] when made: term()
+  def encode(window, make \\ & &1) do
     for {name, state} <- List.keysort(Map.to_list(window.users), 0) do
-      %DedupeUser{user: name, floor: state.floor || @i64_min, entries: Enum.map(all(live(state)), &entry/1)}
+      make.(%DedupeUser{user: name, floor: state.floor || @i64_min, entries: entries(live(state))})
     end
+  end
+
+  defp entries(records) do
+    for <<id::binary-size(16), timestamp::signed-64, epoch::64, seq::64 <- records>>,
+      do: %DedupeEntry{message_id: id, seq: seq, timestamp: timestamp, epoch: epoch}
   end
 
   defp all(seen) do
     for <<id::binary-size(16), timestamp::signed-64, epoch::64, seq::64 <- seen>>,
       do: %Seen{id: id, epoch: epoch, seq: seq, timestamp: timestamp}
-  end
-
-  defp entry(seen) do
-    %DedupeEntry{
-      message_id: seen.id,
-      seq: seen.seq,
-      timestamp: seen.timestamp,
-      epoch: seen.epoch
-    }
   end
 
   @doc "From messages. What no writer of ours could have written is left out."

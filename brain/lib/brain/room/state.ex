@@ -206,7 +206,8 @@ defmodule Brain.Room.State do
     %RoomState{
       at: at,
       state: %Snapshot{last: true, entries: Enum.map(keys, &key_set/1), lock: locked(state.lock)},
-      dedupe: Dedupe.encode(state.dedupe),
+      # The window is most of it. Its messages all at once would be a heap that the room's process needs for nothing else.
+      dedupe: Dedupe.encode(state.dedupe, &Codec.encode/1),
       ttls: for({key, %{ttl_ms: ttl_ms}} when ttl_ms > 0 <- keys, do: %Ttl{key: key, ttl_ms: ttl_ms}),
       lock_ttl_ms: if(state.lock, do: state.lock.ttl_ms, else: 0)
     }
