@@ -72,9 +72,10 @@ end
 
 count = 20_000
 
-# In a process of its own, and what is played lies outside of it: or else the collector's work on it would be measured.
+# In a process like a room's, and what is played lies outside of it: or else the collector's work on it would be measured.
 round = fn n, key, group ->
   Task.async(fn ->
+    for {flag, value} <- Brain.Room.spawn_options(), do: Process.flag(flag, value)
     room = Bench.Core.open(n)
     bodies = :persistent_term.get(key)
     {before, _} = :erlang.statistics(:runtime)

@@ -24,15 +24,23 @@ defmodule Brain.Room do
   # So many of them are taken in one turn.
   @drained_max 256
 
+  # What a room keeps outside of its heap, its ring and its window, is more than the collector takes for much by itself:
+  # it would look at everything each time. So many words (1 MiB) are normal.
+  @binary_words 131_072
+
   @type key :: {binary, binary}
 
   @doc "Starts the room's process; the Mesh is told of its end."
   @spec start_link({Context.t(), key, pid}) :: GenServer.on_start()
   def start_link({context, key, _mesh} = args) do
     # Up to a thousand messages wait here under load: kept off the heap, they cost no garbage collection.
-    options = [name: Context.via(context, {:room, key}), spawn_opt: [message_queue_data: :off_heap]]
+    options = [name: Context.via(context, {:room, key}), spawn_opt: spawn_options()]
     GenServer.start_link(__MODULE__, args, options)
   end
+
+  @doc false
+  @spec spawn_options() :: keyword
+  def spawn_options, do: [message_queue_data: :off_heap, min_bin_vheap_size: @binary_words]
 
   @doc "Asks it to serve, and to say so at `reply`."
   @spec open(pid, binary, boolean) :: :ok
