@@ -10,9 +10,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::recipes::fuzz;
-use crate::run::{Clock, Done, Stages, cargo_with, output, program, root, run};
+use crate::run::{Clock, Done, Stages, cargo_with, output, program, root, run, target_dir};
 use crate::setup::{local, setup};
-use crate::sim::{FEATURES, binary};
+
+/// The simulator of desk sweeps, as `cargo xtask bench sim` builds it, too: optimised, its checks on.
+const BUILD: [&str; 9] =
+    ["build", "--profile", "sim", "--locked", "-p", "sim-tests", "--bin", "sim", "--features=voltron-core/mutants"];
 
 /// Seeds of each scenario in one batch: one line of results.
 const BATCH: u64 = 50;
@@ -51,7 +54,7 @@ pub(crate) fn nightly(seeds: Seeds, fuzz_s: u64, results: Option<&Path>) -> Done
         // Advisories are not among the checks: their database is not reachable everywhere this runs.
         run(program(local().join("bin/cargo-deny")).args(["--locked", "check", "licenses", "bans", "sources"]))
     })?;
-    stages.stage("build", || run(cargo_with(["build", "--all-targets"]).args(FEATURES)))?;
+    stages.stage("build", || run(&mut cargo_with(BUILD)))?;
     let results = results.map_or_else(|| local().join("nightly.jsonl"), Path::to_owned);
     stages.stage("seeds", || control(seeds, &results))?;
     if fuzz_s > 0 {
@@ -74,7 +77,7 @@ fn control(seeds: Seeds, results: &PathBuf) -> Done {
     for batch in seeds.batches() {
         let began = Clock::start();
         let range = format!("{}..{}", batch.first, batch.beyond);
-        let mut sim = program(binary()?);
+        let mut sim = program(target_dir()?.join("sim/sim"));
         let said = sim.args(["run", "--seeds", &range, "--json"]).output().map_err(|error| format!("sim: {error}"))?;
         let mut line = line(&String::from_utf8_lossy(&said.stdout)).ok_or_else(|| {
             format!("`sim run --seeds {range}` came to no end: {}", String::from_utf8_lossy(&said.stderr))
