@@ -301,7 +301,8 @@ impl<C: WallClock> Player<C> {
     {
         let mut id = [0; 16];
         client.core().ids().fill("bad-message", &mut id);
-        let parts = bad::Parts { room, now_ms: self.clock.now_ms(), id: MessageId(id), limit: self.limit };
+        let (now_ms, id, limit) = (self.clock.now_ms(), MessageId(id), self.limit);
+        let parts = bad::Parts { room, now_ms, id, ask: self.said, limit };
         let bad = bad::draw(draw, &parts);
         trace::emit(|| Record::Bad {
             c: self.script.name.clone(),
@@ -313,8 +314,12 @@ impl<C: WallClock> Player<C> {
     }
 
     fn note(&mut self, event: &ClientEvent) {
-        if let ClientEvent::Err { code, .. } = event {
-            told(&self.script.name, *code);
+        match event {
+            ClientEvent::Err { code, .. } => told(&self.script.name, *code),
+            ClientEvent::Stray { id, code } if *id >= bad::ASKED_FROM => {
+                told(&self.script.name, u16::try_from(*code).unwrap_or(u16::MAX));
+            }
+            _ => {}
         }
         let ClientEvent::Ack(ack) = event else { return };
         if ack.repeating {

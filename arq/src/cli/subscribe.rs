@@ -205,6 +205,7 @@ fn as_text(event: &ClientEvent) -> Result<bool, Failure> {
         | ClientEvent::Ack(_)
         | ClientEvent::Unanswered { .. }
         | ClientEvent::Got { .. }
+        | ClientEvent::Stray { .. }
         | ClientEvent::Unknown { .. } => {}
     }
     Ok(true)

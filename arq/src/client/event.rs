@@ -159,6 +159,14 @@ pub enum ClientEvent {
         /// For people.
         text: String,
     },
+    /// A SUB or `get` was answered that this client does not wait for: it was sent as raw bytes, or its room was left
+    /// or asked for again meanwhile.
+    Stray {
+        /// The request's own number.
+        id: u64,
+        /// Why it was refused; 0: it was not.
+        code: u32,
+    },
     /// The server sent what this client does not understand; it is ignored. At most the first 64 bytes.
     Unknown {
         /// What came.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use proto::{NodeId, Subject};
 use spine::{Message, PublishError, Spine};
 use tokio::sync::oneshot;
+use voltron_core::trace::{self, Hash16, Record};
 
 use super::Replies;
 
@@ -95,6 +96,7 @@ impl<S: Spine> Replies<S> {
         }
         let (n, reply, answer) = self.calls.open()?;
         let _forget = Guard(&self.calls, n);
+        trace::emit(|| Record::Pub { subject: to.to_string(), h: Hash16::of(&body) });
         match self.spine.publish(to, Some(&reply), body).await {
             Ok(()) => {}
             Err(PublishError::TooBig { .. } | PublishError::Timeout | PublishError::Closed) => {

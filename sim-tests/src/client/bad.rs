@@ -21,26 +21,46 @@ pub(super) struct Bad {
     pub(super) m: Option<MessageId>,
 }
 
-/// Room names that would be more than a name in a subject.
-const HOSTILE_ROOMS: [&str; 8] =
-    ["a.b", "*", ">", "a b", "a\r\nPUB x 0", "$JS.API.STREAM.DELETE.LOG_0", "room-1.t.t2.r.room-1", "é"];
+/// Room names that would be more than a name in a subject, or another tenant's.
+const HOSTILE_ROOMS: [&str; 16] = [
+    "a.b",
+    "*",
+    ">",
+    "a b",
+    "a\tb",
+    "a\0b",
+    "a\u{7f}",
+    "a\r\nPUB x 0",
+    "a\r\nSUB > 1",
+    "$JS.API.STREAM.DELETE.LOG_0",
+    "room-1.t.t2.r.room-1",
+    "t1/room-1",
+    "../t1/room-1",
+    "-room",
+    ".",
+    "é",
+];
+/// Ids of SUBs and gets that are sent here: none of the client's own comes so far.
+pub(super) const ASKED_FROM: u64 = 1 << 52;
 
 /// What goes into a bad envelope.
 pub(super) struct Parts<'a> {
     pub(super) room: &'a RoomId,
     pub(super) now_ms: i64,
     pub(super) id: MessageId,
+    /// A number that this client has given to no SUB and no get.
+    pub(super) ask: u64,
     /// The most bytes that a message may have.
     pub(super) limit: usize,
 }
 
 /// Draws one.
 pub(super) fn draw(draw: &mut Draw, parts: &Parts<'_>) -> Bad {
-    match draw.below(8) {
+    match draw.below(9) {
         0 => frames(draw),
         1 => json(draw),
-        2 => rooms(draw, parts),
-        3 => oversize(parts),
+        2 | 3 => rooms(draw, parts),
+        4 => oversize(parts),
         _ => envelopes(draw, parts),
     }
 }
@@ -96,10 +116,28 @@ fn ack(what: &'static str, bytes: &[u8], code: Code, parts: &Parts<'_>) -> Bad {
     Bad { what, frame: publish(bytes), codes: vec![code, Code::RateLimited], m: Some(parts.id) }
 }
 
+/// One that no room has: in a command, in a SUB, or in a read.
 fn rooms(draw: &mut Draw, parts: &Parts<'_>) -> Bad {
-    let room_id = (*draw.pick(&HOSTILE_ROOMS)).to_owned();
-    let bad = v1::Envelope { room_id, ..envelope(parts) };
-    ack("a hostile room name", &bad.encode_to_vec(), Code::BadRoomId, parts)
+    let room = match draw.below(HOSTILE_ROOMS.len() as u64 + 1) {
+        0 => "x".repeat(RoomId::MAX + 1),
+        n => HOSTILE_ROOMS[usize::try_from(n - 1).unwrap_or(0)].to_owned(),
+    };
+    let id = ASKED_FROM + parts.ask;
+    let text = |body: String| Frame::Text(format!("{}{body}", char::from(SUB)));
+    match draw.below(3) {
+        0 => {
+            let bad = v1::Envelope { room_id: room, ..envelope(parts) };
+            ack("a hostile room name", &bad.encode_to_vec(), Code::BadRoomId, parts)
+        }
+        1 => {
+            let body = serde_json::json!({ "id": id, "room": room, "history": 5 }).to_string();
+            err("a SUB of a hostile room name", text(body), Code::BadRoomId)
+        }
+        _ => {
+            let body = serde_json::json!({ "op": "get", "id": id, "room": room }).to_string();
+            err("a get of a hostile room name", text(body), Code::BadRoomId)
+        }
+    }
 }
 
 /// The server may hang up before its last word arrives.

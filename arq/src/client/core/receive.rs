@@ -176,7 +176,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
                 Err(_) => self.unknown(message, "a SUB result without one of its keys"),
             },
             Some("get") => match serde_json::from_str::<GetResult>(body) {
-                Ok(result) => self.got(result, message),
+                Ok(result) => self.got(result),
                 Err(_) => self.unknown(message, "a get result without one of its keys"),
             },
             Some(_) => self.unknown(message, "an answer to what was not asked"),
@@ -185,8 +185,8 @@ impl<C: WallClock, I: Ids> Core<C, I> {
 
     fn sub_result(&mut self, result: SubResult, message: &[u8], now: Instant) {
         let Some((room, wish)) = rooms::asked(&mut self.rooms, result.id) else {
-            // The room was left, or asked for again, before this answer came.
-            return;
+            let code = u32::from(result.code.unwrap_or(0));
+            return self.events.push_back(ClientEvent::Stray { id: result.id, code });
         };
         let Standing::Asked { since, .. } = wish.standing else { return };
         if result.ok {
@@ -243,9 +243,10 @@ impl<C: WallClock, I: Ids> Core<C, I> {
         self.left(&room, code, unsub.message.unwrap_or_default(), repeating);
     }
 
-    fn got(&mut self, result: GetResult, message: &[u8]) {
+    fn got(&mut self, result: GetResult) {
         let Some(room) = self.gets.remove(&result.id) else {
-            return self.unknown(message, "an answer to a get that was not asked");
+            let code = u32::from(result.code.unwrap_or(0));
+            return self.events.push_back(ClientEvent::Stray { id: result.id, code });
         };
         let (epoch, seq) = (result.epoch.unwrap_or(0), result.seq.unwrap_or(0));
         if result.ok {

@@ -351,6 +351,18 @@ fn a_server_that_removes_us_says_why_and_may_be_asked_again() {
 }
 
 #[test]
+fn an_answer_to_a_request_that_was_sent_raw_is_told_by_its_number() {
+    let (mut core, now) = (core(Repeat::default()), Instant::now());
+    greet(&mut core, now);
+    let refused = SubResult::refused(99, Some("a.b"), Code::BadRoomId, None);
+    core.text(&frame::text(frame::SUB, &refused), now);
+    core.text("\u{2}{\"op\":\"get\",\"id\":7,\"ok\":false,\"room\":\"*\",\"code\":2006}", now);
+    core.text(&frame::text(frame::SUB, &SubResult::ok(98, "lobby", (7, 3), false, 0)), now);
+    let stray = |id, code| ClientEvent::Stray { id, code };
+    assert_eq!(events(&mut core), [stray(99, 2006), stray(7, 2006), stray(98, 0)]);
+}
+
+#[test]
 fn what_is_not_understood_is_told_and_harms_nothing() {
     let (mut core, now) = (core(Repeat::default()), Instant::now());
     greet(&mut core, now);
