@@ -4,6 +4,7 @@
 //! hosts on each.
 
 pub mod cables;
+mod captured;
 pub mod clock;
 mod deciders;
 pub mod history;

@@ -233,6 +233,8 @@ impl Nemesis {
         self.record(Record::Fault { id: id.clone(), kind: trouble.kind.name().to_owned(), target });
         match trouble.kind {
             FaultKind::Hold | FaultKind::Partition | FaultKind::OneWay | FaultKind::Delay => {}
+            // Done by a host of its own, which has read the plan: `captured`.
+            FaultKind::Captured => {}
             FaultKind::Reset => self.cables.reset(&trouble.left, &trouble.right),
             FaultKind::Silence => self.cables.silence(&trouble.left, &trouble.right),
             FaultKind::Crash => trouble.left.iter().for_each(|host| self.crash(stage, host, false)),
@@ -265,7 +267,7 @@ impl Nemesis {
         let last = !self.open.values().any(|other| other.kind == trouble.kind);
         self.links.settle(stage, self.open.values());
         match trouble.kind {
-            FaultKind::Hold | FaultKind::Delay | FaultKind::Reset | FaultKind::SlowConsumer => {}
+            FaultKind::Hold | FaultKind::Delay | FaultKind::Reset | FaultKind::SlowConsumer | FaultKind::Captured => {}
             // What was lost is never sent again here: both ends learn that the connection is dead.
             FaultKind::Partition | FaultKind::OneWay => self.cables.reset(&trouble.left, &trouble.right),
             FaultKind::Silence => self.cables.reset(&trouble.left, &trouble.right),

@@ -21,6 +21,7 @@ use voltron_core::metrics::Metrics;
 use voltron_core::trace::{Record, TARGET};
 use voltron_core::{AllowAll, Net as _};
 
+use super::captured;
 use super::history;
 use super::hosts::Hosts;
 use super::nemesis::Nemesis;
@@ -30,6 +31,7 @@ use crate::client::{self, Deed, Script};
 use crate::logbook::{self, LogbookError};
 use crate::oracles::{self, LOG_HOST};
 use crate::plan::{FARMS, Plan};
+use crate::scenario::FaultKind;
 use crate::seed::Draw;
 use crate::tokens;
 use crate::trace::{Trace, TraceTooLong};
@@ -175,6 +177,7 @@ impl World<'_> {
         (1..=self.plan.world.brains).for_each(|n| self.brain(&mut engine, n));
         (1..=self.plan.world.shields).for_each(|n| self.shield(&mut engine, n));
         (1..=FARMS).for_each(|n| self.farm(&mut engine, n));
+        self.captured(&mut engine);
 
         let mut nemesis = Nemesis::new(self.plan, self.trace, broker, self.hosts.clone(), self.cables.clone());
         let world = &self.plan.world;
@@ -346,6 +349,47 @@ impl World<'_> {
         });
     }
 
+    /// Who has a captured Shield's password, on a host of its own; nobody, unless the plan says so.
+    fn captured<E: Engine>(&self, engine: &mut E) {
+        let visits: Vec<(Duration, String, Draw)> = self
+            .plan
+            .fault
+            .iter()
+            .filter(|fault| fault.kind == FaultKind::Captured)
+            .map(|fault| {
+                let draw = Draw::new(self.plan.seed, &format!("captured/{}", fault.id));
+                (fault.at.0.0, fault.target.clone(), draw)
+            })
+            .collect();
+        if visits.is_empty() {
+            return;
+        }
+        let (name, rooms, config) = ("captured", self.rooms(), self.config.clone());
+        let (net, ids, clock) = (self.net(engine, name), self.ids(name), self.hosts.clock(name));
+        engine.host(name, move || {
+            let (visits, rooms, config) = (visits.clone(), rooms.clone(), config.clone());
+            let (net, ids, clock, start) = (net.clone(), ids.clone(), clock.clone(), tokio::time::Instant::now());
+            async move {
+                let visits = visits.into_iter().map(|(at, shield, draw)| {
+                    let user = UserSpec::shield(&node(&shield), PASSWORD);
+                    let options = options(&config, &user, format!("_INBOX.s.{shield}"));
+                    let (net, ids, clock, rooms) = (net.clone(), ids.clone(), clock.clone(), &rooms);
+                    async move {
+                        tokio::time::sleep_until(start + at).await;
+                        captured::visit(SimSpine::connect(net, options, ids), clock, rooms, shield, draw).await;
+                    }
+                });
+                futures_util::future::join_all(visits).await;
+                Ok(())
+            }
+        });
+    }
+
+    fn rooms(&self) -> Vec<RoomKey> {
+        let world = &self.plan.world;
+        (1..=world.tenants).flat_map(|t| (1..=world.rooms).map(move |r| RoomKey::new(tenant(t), room(r)))).collect()
+    }
+
     /// True for a client of the tenant that the twin run does without.
     fn stays_at_home(&self, client: u32) -> bool {
         let silent = self.plan.twin.as_ref().filter(|_| self.twin).and_then(|twin| twin.silence.as_ref());
@@ -385,10 +429,7 @@ impl World<'_> {
 
     /// Reads every room's log into the trace, under the name [`LOG_HOST`].
     fn read_log<E: Engine>(&self, engine: &mut E, on_tick: fn(u64)) -> Result<(), Stopped> {
-        let world = &self.plan.world;
-        let rooms: Vec<RoomKey> = (1..=world.tenants)
-            .flat_map(|t| (1..=world.rooms).map(move |r| RoomKey::new(tenant(t), room(r))))
-            .collect();
+        let rooms = self.rooms();
         let (net, ids) = (self.net(engine, "log-reader"), self.ids("log-reader"));
         // Not the scenario's limits: the reader is no part of the world, and a log is long.
         let options = SpineOptions {

@@ -9,6 +9,7 @@ impl WorldPlan {
             Aim::Links | Aim::Connections | Aim::Clock => &["shield", "brain", "client", "broker"],
             Aim::Process => &["shield", "brain", "broker"],
             Aim::Node => &["shield", "brain"],
+            Aim::Shield => &["shield"],
             Aim::Broker => &["broker"],
             Aim::Client => &[],
         };

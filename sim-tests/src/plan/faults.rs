@@ -49,6 +49,7 @@ impl Scenario {
             (FaultKind::Drain, faults.drain, (8_000, 20_000), (2_000, 8_000)),
             (FaultKind::Stall, faults.stall, (4_000, 12_000), (500, 6_000)),
             (FaultKind::SlowConsumer, faults.slow_consumer, (3_000, 10_000), (1, 1)),
+            (FaultKind::Captured, faults.captured, (2_000, 6_000), (500, 2_000)),
         ];
         for (kind, fault, every, lasts) in hosts {
             if let Some(fault) = fault {
@@ -93,6 +94,8 @@ fn swarm(seed: u64) -> Faults {
         lose_republish: broker("lose-republish", 25),
         undecided: broker("undecided", 25),
         no_responders: broker("no-responders", 20),
+        // What it does to a room lasts for longer than a swarmed world.
+        captured: None,
     }
 }
 
@@ -189,6 +192,7 @@ impl Drawing<'_> {
         let anyone: &[&str] = match kind.aim() {
             Aim::Client => &["client"],
             Aim::Node => &["shield", "brain"],
+            Aim::Shield => &["shield"],
             Aim::Clock => &["shield", "brain", "client", "broker"],
             _ => &["shield", "brain", "broker"],
         };

@@ -46,6 +46,8 @@ pub struct Faults {
     pub undecided: Option<BrokerFault>,
     /// The broker answers every third request 503 though somebody listens, as interest lags in a cluster.
     pub no_responders: Option<BrokerFault>,
+    /// Somebody who has a Shield's name and password speaks to the broker as that Shield.
+    pub captured: Option<HostFault>,
 }
 
 /// A fault of the broker itself.

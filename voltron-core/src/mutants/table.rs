@@ -98,7 +98,8 @@ pub const PLANTED: &[Planted] = &[
     swarm("no-tail-digest", Mutant::NoTailDigest, "brain/shell", &["D1"]).own("quiet"),
     swarm("dedupe-lost-in-failover", Mutant::DedupeLostInFailover, "brain/model", &["A1", "A3"])
         .behind("brain.take-over"),
-    test("reply-unchecked", Mutant::ReplyUnchecked, "brain/model", "room", "an_answer_goes_to_shields_only"),
+    // Applied all the same: a command that nobody's client sent.
+    scenario("reply-unchecked", Mutant::ReplyUnchecked, "brain/model", "captured", &["A4"]),
     scenario("room-id-unchecked", Mutant::RoomIdUnchecked, "shield", "hostile", &["T1"]),
     scenario("tenant-from-envelope", Mutant::TenantFromEnvelope, "shield", "hostile", &["A1", "G2", "T1"]),
     test(

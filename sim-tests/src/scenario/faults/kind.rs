@@ -42,6 +42,8 @@ pub enum FaultKind {
     Undecided,
     /// Requests are answered 503 though somebody listens.
     NoResponders,
+    /// Somebody speaks to the broker in a Shield's name.
+    Captured,
 }
 
 /// What a kind of fault strikes.
@@ -55,6 +57,8 @@ pub enum Aim {
     Process,
     /// A Shield or a Brain.
     Node,
+    /// A Shield.
+    Shield,
     /// One client.
     Client,
     /// Any host's wall clock.
@@ -71,6 +75,7 @@ impl Aim {
             Self::Connections => "a link such as \"brain-1 | broker\" or \"client-3 | shield-1\"",
             Self::Process => "a Shield, a Brain or the broker",
             Self::Node => "a Shield or a Brain",
+            Self::Shield => "a Shield",
             Self::Client => "a client such as \"client-3\"",
             Self::Clock => "a host",
             Self::Broker => "\"broker\"",
@@ -91,6 +96,7 @@ impl FaultKind {
             Self::Reset | Self::Silence => Aim::Connections,
             Self::Crash | Self::Pause => Aim::Process,
             Self::Drain | Self::SlowConsumer => Aim::Node,
+            Self::Captured => Aim::Shield,
             Self::Stall => Aim::Client,
             Self::Skew | Self::Drift => Aim::Clock,
             Self::PowerCut | Self::LoseAck | Self::LoseRepublish | Self::Undecided | Self::NoResponders => Aim::Broker,
@@ -123,6 +129,7 @@ impl FaultKind {
             Self::LoseRepublish => "lose-republish",
             Self::Undecided => "undecided",
             Self::NoResponders => "no-responders",
+            Self::Captured => "captured",
         }
     }
 }
