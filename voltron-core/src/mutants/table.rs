@@ -95,7 +95,10 @@ pub const PLANTED: &[Planted] = &[
         "contract_sim",
         "jetstream::purge_keeps_the_position_and_later",
     ),
-    swarm("no-tail-digest", Mutant::NoTailDigest, "brain/shell", &["D1"]).own("quiet"),
+    // Shows only if a room's very last republish is lost and nothing touches the room any more. The swarm's rooms are
+    // touched to the end: by what clients say, and by the next take-over, reconnect or resume, each of which repairs. Even
+    // where everybody fell silent early in 80 % of its runs, and republishes were lost in 40 %, it found 2 in 100 seeds.
+    scenario("no-tail-digest", Mutant::NoTailDigest, "brain/shell", "quiet", &["D1"]),
     swarm("dedupe-lost-in-failover", Mutant::DedupeLostInFailover, "brain/model", &["A1", "A3"])
         .behind("brain.take-over"),
     // Applied all the same: a command that nobody's client sent.
