@@ -159,8 +159,7 @@ pub enum ClientEvent {
         /// For people.
         text: String,
     },
-    /// A SUB or `get` was answered that this client does not wait for: it was sent as raw bytes, or its room was left
-    /// or asked for again meanwhile.
+    /// A SUB or `get` was answered whose number this client has not given yet: one that was sent as raw bytes.
     Stray {
         /// The request's own number.
         id: u64,

@@ -176,7 +176,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
                 Err(_) => self.unknown(message, "a SUB result without one of its keys"),
             },
             Some("get") => match serde_json::from_str::<GetResult>(body) {
-                Ok(result) => self.got(result),
+                Ok(result) => self.got(result, message),
                 Err(_) => self.unknown(message, "a get result without one of its keys"),
             },
             Some(_) => self.unknown(message, "an answer to what was not asked"),
@@ -185,8 +185,11 @@ impl<C: WallClock, I: Ids> Core<C, I> {
 
     fn sub_result(&mut self, result: SubResult, message: &[u8], now: Instant) {
         let Some((room, wish)) = rooms::asked(&mut self.rooms, result.id) else {
-            let code = u32::from(result.code.unwrap_or(0));
-            return self.events.push_back(ClientEvent::Stray { id: result.id, code });
+            // Else the room was left, or asked for again, before this answer came.
+            if result.id > self.next_id {
+                self.stray(result.id, result.code);
+            }
+            return;
         };
         let Standing::Asked { since, .. } = wish.standing else { return };
         if result.ok {
@@ -243,10 +246,12 @@ impl<C: WallClock, I: Ids> Core<C, I> {
         self.left(&room, code, unsub.message.unwrap_or_default(), repeating);
     }
 
-    fn got(&mut self, result: GetResult) {
+    fn got(&mut self, result: GetResult, message: &[u8]) {
         let Some(room) = self.gets.remove(&result.id) else {
-            let code = u32::from(result.code.unwrap_or(0));
-            return self.events.push_back(ClientEvent::Stray { id: result.id, code });
+            if result.id > self.next_id {
+                return self.stray(result.id, result.code);
+            }
+            return self.unknown(message, "an answer to a get that was not asked");
         };
         let (epoch, seq) = (result.epoch.unwrap_or(0), result.seq.unwrap_or(0));
         if result.ok {
@@ -269,6 +274,11 @@ impl<C: WallClock, I: Ids> Core<C, I> {
             state: result.state,
             message: result.message.unwrap_or_default(),
         });
+    }
+
+    /// Answers a request that has no number of ours.
+    fn stray(&mut self, id: u64, code: Option<u16>) {
+        self.events.push_back(ClientEvent::Stray { id, code: code.unwrap_or(0).into() });
     }
 
     fn unknown(&mut self, message: &[u8], why: &'static str) {
