@@ -50,10 +50,9 @@ pub(super) async fn visit<S: Spine, C: WallClock>(
     let tongue = Tongue { spine, clock, room: draw.pick(rooms).clone(), shield };
     tongue.astray(&mut draw).await;
     tongue.belated(&mut draw).await;
-    match draw.below(3) {
-        0 => tongue.shout().await,
-        1 => tongue.flood(&mut draw).await,
-        _ => {}
+    tongue.shout().await;
+    if draw.chance(40) {
+        tongue.flood(&mut draw).await;
     }
 }
 
