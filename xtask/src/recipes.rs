@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 const SEEDS: u64 = 64;
 
 /// How many seeds of each scenario CI runs under madsim, beside that of the commit.
-const MADSIM_SEEDS: u64 = 3;
+const MADSIM_SEEDS: u64 = 15;
 
 /// The bug that only madsim sees, the scenario that shows it, and the oracle that it breaks.
 const RACE: (&str, &str, &str) = ("command-in-own-task", "burst", "A11");
