@@ -4,7 +4,7 @@
 //! What the model promises and leaves out:
 //! - Byte streams in order, with a latency of 1 to 6 whole ms a segment that a link keeps for 10 ms, keyed by (seed, link, time):
 //!   one more segment, here or elsewhere, shifts nothing. What arrives in the same ms arrives in the order in which it was sent. A writer
-//!   waits while [`WINDOW`] bytes are on their way or unread; the window comes back at once.
+//!   waits while a window of bytes ([`WINDOWS`]) is on its way or unread; the window comes back at once.
 //! - A link that is stopped, one way or both, keeps what was sent until it opens again, as TCP's repeats would; nothing
 //!   that was written is lost but by a reset.
 //! - A connection to a port where nobody listens is refused after a round trip. A process that dies closes what it had
@@ -28,9 +28,10 @@ mod stream;
 
 pub use stream::{FabricListener, FabricNet, FabricStream};
 
-/// Bytes of one direction of a connection that may be on their way or unread. Little beside what kernels hold, so that who
-/// reads nothing for a second or two is felt by who writes to it.
-const WINDOW: usize = 16 * 1024;
+/// Bytes of one direction of a connection that may be on their way or unread: drawn for each link. The least is little beside
+/// what kernels hold, so that who reads nothing for a second or two is felt by who writes to it; with the most, much arrives
+/// at once.
+const WINDOWS: [usize; 3] = [16 * 1024, 64 * 1024, 256 * 1024];
 /// The latency of a segment, in ms.
 const LATENCY_MS: std::ops::RangeInclusive<u64> = 1..=6;
 /// For so long a link keeps its latency.
@@ -103,6 +104,8 @@ struct End {
     shut: bool,
     /// Written here and not yet read at the other end.
     unread: usize,
+    /// The most of that.
+    window: usize,
     /// When what was sent last arrives.
     last: Instant,
     reader: Option<Waker>,
@@ -224,7 +227,7 @@ impl Wiring {
         let conn = self.next_conn;
         self.next_conn += 1;
         let ephemeral = 32_768 + u16::try_from(conn % 28_000).unwrap_or(0);
-        let end = |host, port| End {
+        let end = |host, port, other| End {
             host,
             addr: SocketAddr::from((Self::ip(host), port)),
             held: false,
@@ -232,15 +235,22 @@ impl Wiring {
             fin: false,
             shut: false,
             unread: 0,
+            window: self.window(host, other),
             last: self.start,
             reader: None,
             writer: None,
         };
-        let mut ends = [end(from, ephemeral), end(to, port)];
+        let mut ends = [end(from, ephemeral, to), end(to, port, from)];
         ends[0].held = true;
         self.conns.insert(conn, Connection { ends, port, state: State::Opening, connector: None });
         self.send(conn, 1, What::Syn);
         conn
+    }
+
+    /// By the seed and the link alone.
+    fn window(&self, from: Host, to: Host) -> usize {
+        let drawn = mix(&[self.seed, from as u64, to as u64, u64::MAX]) % WINDOWS.len() as u64;
+        WINDOWS[usize::try_from(drawn).unwrap_or_default()]
     }
 
     /// Puts something on its way to end `to`.
@@ -449,7 +459,7 @@ impl Wiring {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let fits = bytes.len().min(WINDOW - end.unread);
+        let fits = bytes.len().min(end.window - end.unread);
         if fits == 0 {
             self.spent.extend(end.writer.replace(cx.waker().clone()));
             return Poll::Pending;

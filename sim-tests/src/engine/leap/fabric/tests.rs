@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 use voltron_core::{Listener as _, Net as _};
 
-use super::{Fabric, FabricNet, FabricStream, WINDOW};
+use super::{Fabric, FabricNet, FabricStream, WINDOWS};
 use crate::engine::cables::{Cables, SimNet, SimStream};
 
 /// A world of two hosts in which things arrive for as long as `act` runs.
@@ -155,8 +155,8 @@ async fn the_deaf_the_paused_and_the_silent_hear_nothing() {
 async fn a_writer_waits_for_a_stalled_reader_and_a_reader_that_left_resets_it() {
     world(async |_, a, b| {
         let (mut here, mut there) = pair(&a, &b).await;
-        here.write_all(&vec![1; WINDOW]).await.unwrap();
-        assert!(timeout(Duration::from_secs(60), here.write_all(b"x")).await.is_err(), "the window is full");
+        let more = vec![1; WINDOWS.iter().max().unwrap() + 1];
+        assert!(timeout(Duration::from_secs(60), here.write_all(&more)).await.is_err(), "the window is full");
         assert_eq!(read(&mut there, 10).await.len(), 10);
         here.write_all(b"0123456789").await.unwrap();
         drop(there);
