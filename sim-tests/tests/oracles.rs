@@ -269,6 +269,19 @@ fn b1_bad_input_meets_its_code() {
     rejected(&changed(42, json!({ "code": 2006 })), "B1", 42, "sent another tenant and was told 2006");
     let late = with(without(40), good().len() - 2, json!({ "t": 60_000_000 }));
     rejected(&late, "B1", 39, "never told any of [1001]");
+    // Who was silent itself cannot have been told meanwhile.
+    let trouble = |lines: Vec<Line>, n: usize, t: u64, record: Value| {
+        let mut line = json!({ "v": 1, "n": 1000 + n, "t": t, "host": "clients-1" });
+        line.as_object_mut().unwrap().extend(record.as_object().unwrap().clone());
+        let mut lines = lines;
+        lines.insert(n, serde_json::from_value(line).unwrap());
+        lines
+    };
+    let id = "client-1-silence-1";
+    let end = late.len() - 2;
+    let late = trouble(late, end, 59_000_000, json!({ "k": "heal", "id": id }));
+    let silent = trouble(late, 40, 40_000, json!({ "k": "fault", "id": id, "kind": "silence", "target": "client-1" }));
+    assert!(!oracles::judge(&silent, &[]).violations.iter().any(|violation| violation.oracle == "B1"));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! B1: what no client should send meets its code, and nobody is told a code for nothing.
 //!
 //! Looks at every ERR and at every answer to a bad command, and, when a connection or the trace is over, at what went
-//! unanswered for longer than any trouble of a link lasts.
+//! unanswered for longer than any trouble of a link lasts, since it was sent and since the client was last silent or stalled
+//! by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use voltron_core::trace::{Line, Record};
 
@@ -16,6 +17,10 @@ const PATIENCE_US: u64 = 15_000_000;
 pub(super) struct MeetsItsCode {
     /// Per client, in the order of sending.
     waiting: BTreeMap<String, Vec<Waiting>>,
+    /// Per client: what is wrong with it alone. One trouble may begin before the last is over.
+    troubles: BTreeMap<String, BTreeSet<String>>,
+    /// Per client: when the last of that was over.
+    well_since: BTreeMap<String, u64>,
     last: u64,
 }
 
@@ -29,8 +34,10 @@ struct Waiting {
 
 impl MeetsItsCode {
     fn over(&mut self, c: &str, t: u64, found: &mut Findings) {
+        let troubled = self.troubles.get(c).is_some_and(|troubles| !troubles.is_empty());
+        let well_since = if troubled { t } else { self.well_since.get(c).copied().unwrap_or(0) };
         for Waiting { n, t: sent, what, codes, .. } in self.waiting.remove(c).unwrap_or_default() {
-            found.check("B1", n, t.saturating_sub(sent) < PATIENCE_US, || {
+            found.check("B1", n, t.saturating_sub(sent.max(well_since)) < PATIENCE_US, || {
                 format!("{c} sent {what} and was never told any of {codes:?}")
             });
         }
@@ -64,6 +71,16 @@ impl Oracle for MeetsItsCode {
                 let Waiting { what, codes, .. } = waiting.remove(at);
                 let right = u16::try_from(*code).is_ok_and(|code| codes.contains(&code));
                 found.check("B1", line.n, right, || format!("{c} sent {what} and was told {code}, not {codes:?}"));
+            }
+            Record::Fault { id, target, .. } if id.starts_with(&format!("{target}-")) => {
+                self.troubles.entry(target.clone()).or_default().insert(id.clone());
+            }
+            Record::Heal { id } => {
+                for (c, troubles) in &mut self.troubles {
+                    if troubles.remove(id) {
+                        self.well_since.insert(c.clone(), line.t);
+                    }
+                }
             }
             Record::Open { c, .. } | Record::Shut { c, .. } if !c.contains(".stranger-") => {
                 self.over(c, line.t, found);
