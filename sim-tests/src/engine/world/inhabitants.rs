@@ -167,8 +167,10 @@ impl World<'_> {
         let (net, ids, clock) = (self.net(engine, name), self.ids(name), self.hosts.clock(name));
         engine.host(name, move || {
             let (visits, rooms, config) = (visits.clone(), rooms.clone(), config.clone());
-            let (net, ids, clock, start) = (net.clone(), ids.clone(), clock.clone(), tokio::time::Instant::now());
+            let (net, ids, clock) = (net.clone(), ids.clone(), clock.clone());
             async move {
+                // Inside: madsim makes its processes where no virtual time is yet.
+                let start = tokio::time::Instant::now();
                 let visits = visits.into_iter().map(|(at, shield, draw)| {
                     let user = UserSpec::shield(&node(&shield), PASSWORD);
                     let options = options(&config, &user, format!("_INBOX.s.{shield}"));
