@@ -79,6 +79,10 @@ defmodule Brain.Config do
           log: map
         }
 
+  @doc "The keys of a section that the file holds, whether this Brain uses them or not."
+  @spec keys(atom) :: [atom]
+  def keys(section), do: @schema |> Keyword.fetch!(section) |> Keyword.keys()
+
   @doc "Reads and checks a file. The error is a sentence for a person."
   @spec load(Path.t()) :: {:ok, t} | {:error, String.t()}
   def load(path) do
@@ -110,7 +114,7 @@ defmodule Brain.Config do
 
   @doc """
   The user and password of one of the two connections, `:writer` or `:speaker`; `nil` if the file names none. The
-  password is read from its file now; surrounding white space is ignored.
+  password is read from its file now; surrounding white space is ignored. NATS carries it as JSON, so it must be UTF-8.
   """
   @spec credentials(t, :writer | :speaker) :: {:ok, nil | {binary, binary}} | {:error, String.t()}
   def credentials(%{brain: brain}, who) do
@@ -122,8 +126,13 @@ defmodule Brain.Config do
 
     if user && file do
       case File.read(file) do
-        {:ok, password} -> {:ok, {user, String.trim(password)}}
-        {:error, reason} -> {:error, "#{file}: #{:file.format_error(reason)}"}
+        {:ok, password} ->
+          if String.valid?(password),
+            do: {:ok, {user, String.trim(password)}},
+            else: {:error, "#{file}: NATS takes passwords of UTF-8 alone; write this one as text, such as base64"}
+
+        {:error, reason} ->
+          {:error, "#{file}: #{:file.format_error(reason)}"}
       end
     else
       {:ok, nil}

@@ -21,6 +21,7 @@ defmodule Brain.Context do
     :rules,
     :metrics,
     :tails,
+    :snapshots,
     :sessions,
     :started,
     :wall_ms,
@@ -41,6 +42,7 @@ defmodule Brain.Context do
           rules: map,
           metrics: Metrics.t(),
           tails: Tails.t(),
+          snapshots: Brain.Mesh.Snapshots.t(),
           sessions: :counters.counters_ref(),
           started: integer,
           wall_ms: (() -> integer),
@@ -58,6 +60,14 @@ defmodule Brain.Context do
   def mono_ms(%__MODULE__{started: started}) when is_integer(started) do
     System.monotonic_time(:millisecond) - started
   end
+
+  # OTP takes no timer of 2^32 ms or more. A process whose timer ends looks at its deadlines and sets the next one, so a
+  # shorter timer costs one look a day.
+  @timer_max_ms 86_400_000
+
+  @doc "What a timer is set to that is due in `ms`: never below 0, at most a day."
+  @spec timer_ms(integer) :: non_neg_integer
+  def timer_ms(ms), do: ms |> max(0) |> min(@timer_max_ms)
 
   @doc "A number that no room process of this incarnation had before."
   @spec next_session(t) :: pos_integer

@@ -7,7 +7,8 @@ defmodule Brain.Mesh do
   2. An open goes to the writer of the room's last entry while that lives, else to the first by rendezvous; who is silent
      for 500 ms is passed over (`Brain.Mesh.Place`).
   3. A room that was lost to another owner is not taken again for 5 to 10 s.
-  4. A Spine that is away, at the start or later, is waited for; a lost link is no crash.
+  4. A Spine that is away, at the start or later, is waited for; a lost link is no crash. The streams are verified at the
+     start, after each reconnect and every 10 s, and made again if they are gone (`Brain.Mesh.Streams`).
   5. At a stop it takes nothing more, says so in a heartbeat, and lets every room finish and answer, at most 5 s.
   """
 
@@ -16,7 +17,7 @@ defmodule Brain.Mesh do
   require Logger
 
   alias Brain.{Codec, Context, Id, Metrics, Nats, Spine, Subject}
-  alias Brain.Mesh.{Opened, Peers, Place, Prepare, Rooms, Tails}
+  alias Brain.Mesh.{Opened, Peers, Place, Rooms, Snapshots, Streams, Tails}
   alias Brain.Proto.Internal.{Heartbeat, Open}
 
   # How long another node may be silent about a forwarded open before the next one is asked.
@@ -50,6 +51,17 @@ defmodule Brain.Mesh do
   @spec drain(GenServer.server()) :: :ok
   def drain(mesh), do: GenServer.call(mesh, :drain, @stop_limit_ms * 2)
 
+  @doc "Whether this node can serve rooms now; else why not."
+  @spec ready(GenServer.server()) :: :ok | {:error, binary}
+  def ready(mesh), do: GenServer.call(mesh, :ready)
+
+  @doc "A room's call failed: perhaps a stream is gone."
+  @spec doubt(pid) :: :ok
+  def doubt(mesh) do
+    send(mesh, :doubt_streams)
+    :ok
+  end
+
   @impl true
   def init(%{context: context} = options) do
     brain = context.config.brain
@@ -60,7 +72,7 @@ defmodule Brain.Mesh do
       failed: options.failed,
       peers: Peers.new(brain.down_after_ms),
       heartbeat: brain.heartbeat_ms,
-      preparing: nil,
+      streams: nil,
       subs: %{},
       # Heartbeats go out.
       ticking: false,
@@ -80,17 +92,26 @@ defmodule Brain.Mesh do
   end
 
   @impl true
-  def handle_continue(:prepare, state), do: {:noreply, %{state | preparing: Prepare.begin(state.context)}}
+  def handle_continue(:prepare, state), do: {:noreply, told(%{state | streams: Streams.begin(state.context)})}
 
   @impl true
-  def handle_info({ref, result}, %{preparing: %Task{ref: ref}} = state) do
+  def handle_info({ref, result}, %{streams: %{task: %Task{ref: ref}}} = state) do
     Process.demonitor(ref, [:flush])
-    state = %{state | preparing: nil}
+    {outcome, streams} = Streams.ended(state.streams, result)
+    state = %{state | streams: streams}
 
-    case result do
-      :ok -> {:noreply, state |> subscribe(:beats) |> subscribe(:direct)}
+    case outcome do
+      :ok -> {:noreply, told(state)}
+      :first -> {:noreply, state |> subscribe(:beats) |> subscribe(:direct)}
       {:failed, why} -> {:noreply, tap(state, fn _ -> state.failed.(why) end)}
     end
+  end
+
+  def handle_info({:check_streams, timer}, state), do: {:noreply, %{state | streams: Streams.due(state.streams, timer)}}
+  def handle_info(:doubt_streams, state), do: {:noreply, %{state | streams: Streams.doubted(state.streams)}}
+
+  def handle_info({:nats_link, conn, link}, %{streams: %Streams{}} = state) do
+    {:noreply, told(%{state | streams: Streams.linked(state.streams, conn, link)})}
   end
 
   def handle_info({:nats_subscribed, {what, pause}, result}, state) do
@@ -156,14 +177,30 @@ defmodule Brain.Mesh do
 
   def handle_info(_, state), do: {:noreply, state}
 
+  @doc false
+  # What a report shows.
+  @spec format_status(map) :: map
+  def format_status(status) do
+    shown = fn
+      :state, %{rooms: rooms, rounds: rounds} -> %{rooms: map_size(rooms.here), rounds: rounds}
+      :message, message when is_tuple(message) -> elem(message, 0)
+      :log, _ -> []
+      _, value -> value
+    end
+
+    Map.new(status, fn {key, value} -> {key, shown.(key, value)} end)
+  end
+
   @impl true
+  def handle_call(:ready, _from, state), do: {:reply, readiness(state), state}
+
   def handle_call({:ended, key, why}, {process, _}, state) do
     {:reply, :ok, drained(%{state | rooms: Rooms.ended(state.rooms, key, process, why)})}
   end
 
   def handle_call(:drain, from, %{draining: nil} = state) do
     if opens = state.subs[:opens], do: Nats.unsubscribe(state.context.speaker, opens)
-    state = say_alive(%{state | draining: from, placing: %{}}, true)
+    state = told(say_alive(%{state | draining: from, placing: %{}}, true))
     Rooms.stop(state.rooms)
     Process.send_after(self(), :stop_limit, @stop_limit_ms)
     {:noreply, drained(state)}
@@ -197,7 +234,7 @@ defmodule Brain.Mesh do
   defp subscribed(%{opened: false} = state, :opens) do
     Logger.info("taking rooms", node: state.context.node)
     state.ready.()
-    %{state | opened: true}
+    told(%{state | opened: true})
   end
 
   defp subscribed(state, _), do: state
@@ -207,6 +244,22 @@ defmodule Brain.Mesh do
   defp delivered(%{draining: nil} = state, %{subject: "open.t." <> _} = message), do: asked(state, message)
   defp delivered(%{opened: true} = state, %{subject: "sys.n.brain." <> _} = message), do: forwarded(state, message)
   defp delivered(state, _), do: state
+
+  # === Readiness
+
+  defp readiness(%{draining: draining}) when draining != nil, do: {:error, "draining: this Brain is going away"}
+
+  defp readiness(state) do
+    with :ok <- Streams.ready(state.streams) do
+      if state.opened, do: :ok, else: {:error, "starting: this Brain has not heard its own heartbeats yet"}
+    end
+  end
+
+  # The page asks; the metric must know by itself.
+  defp told(state) do
+    Metrics.set(state.context.metrics, :ready, if(readiness(state) == :ok, do: 1, else: 0))
+    state
+  end
 
   # === Heartbeats
 
@@ -224,6 +277,7 @@ defmodule Brain.Mesh do
     }
 
     say(state, Subject.heartbeat_brain(context.node), Codec.encode(beat))
+    Snapshots.shown(context)
     %{state | rooms: Rooms.tidy(state.rooms), beat: state.beat + 1}
   end
 

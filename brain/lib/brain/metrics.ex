@@ -20,8 +20,17 @@ defmodule Brain.Metrics do
     lost: {:counter, "brain_deliveries_lost", "Messages dropped because a subscription was full"},
     publish_failed: {:counter, "brain_publish_failed", "Answers and live events that could not be sent"},
     rooms_crashed: {:counter, "brain_rooms_crashed", "Room processes that ended by an error"},
+    snapshots: {:counter, "brain_snapshots", "Snapshots stored"},
+    snapshots_failed: {:counter, "brain_snapshots_failed", "Snapshots that could not be stored, or not surely"},
+    snapshots_pending: {:gauge, "brain_snapshots_pending", "Rooms whose newest snapshot is not stored yet"},
+    ready: {:gauge, "brain_ready", "1 while the node can serve rooms: what /readyz says"},
+    streams_ensured: {:counter, "brain_streams_ensured", "Times that the streams were found right, or made so"},
+    spine_up: {:gauge, "brain_spine_up", "1 while both connections to NATS are up"},
     rooms_refused: {:counter, "brain_rooms_refused", "Opens refused because the node holds as many rooms as it may"},
-    log_dropped: {:counter, "brain_log_lines_dropped", "Log lines dropped because standard error is too slow"}
+    log_dropped:
+      {:counter, "brain_log_lines_dropped", "Log lines that were not written: standard error is slow or closed"},
+    observer_restarts:
+      {:counter, "brain_observer_restarts", "Times that the log sink or the metrics page was started again"}
   ]
 
   @opaque t :: :counters.counters_ref()
@@ -39,8 +48,15 @@ defmodule Brain.Metrics do
           | :lost
           | :publish_failed
           | :rooms_crashed
+          | :snapshots
+          | :snapshots_failed
+          | :snapshots_pending
+          | :ready
+          | :streams_ensured
+          | :spine_up
           | :rooms_refused
           | :log_dropped
+          | :observer_restarts
 
   @content_type "application/openmetrics-text; version=1.0.0; charset=utf-8"
 

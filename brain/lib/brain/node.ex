@@ -16,9 +16,9 @@ defmodule Brain.Node do
   that ended with it. A room that lost its connection's process is not half served: it ends, and the next command opens
   it from the log. A lost link is no crash; the connection's process makes it again by itself.
 
-  Three restarts in 30 s, then the node gives up and with it the VM: a process that dies at once again and again has a
-  reason that a restart does not cure, and a node that keeps its name in the heartbeats without serving is worse than one
-  that is gone, for its rooms are taken over.
+  Three restarts in 30 s, then the node gives up, and nothing above it restarts it (`Brain.Root`): the VM ends. A process
+  that dies at once again and again has a reason that a restart does not cure, and a node that keeps its name in the
+  heartbeats without serving is worse than one that is gone, for its rooms are taken over.
 
   Every name is derived from the `bus`, an atom of the caller's choosing, so that several nodes can live in one VM.
   """
@@ -26,7 +26,7 @@ defmodule Brain.Node do
   use Supervisor
 
   alias Brain.{Config, Context, Mesh, Metrics, Nats, RoomManager, Spine, Trace}
-  alias Brain.Mesh.Tails
+  alias Brain.Mesh.{Snapshots, Tails}
 
   @type options :: %{
           required(:bus) => atom,
@@ -45,6 +45,14 @@ defmodule Brain.Node do
   @doc "Starts a node; it takes rooms a little later, see `ready`."
   @spec start_link(options) :: Supervisor.on_start()
   def start_link(options), do: Supervisor.start_link(__MODULE__, options)
+
+  @doc "Whether the node of this bus can serve rooms now; else why not."
+  @spec ready(atom) :: :ok | {:error, String.t()}
+  def ready(bus) do
+    Mesh.ready(Context.via(bus, :mesh))
+  catch
+    :exit, _ -> {:error, "starting: the node is not there yet, or is being restarted"}
+  end
 
   @doc "Lets the node of this bus finish and answer what it has begun; it takes nothing more. At most 5 s."
   @spec drain(atom) :: :ok
@@ -93,6 +101,7 @@ defmodule Brain.Node do
       rules: rules(config.brain),
       metrics: Map.get_lazy(options, :metrics, &Metrics.new/0),
       tails: Tails.new(),
+      snapshots: Snapshots.new(),
       sessions: :counters.new(1, []),
       started: System.monotonic_time(:millisecond),
       wall_ms: Map.get(options, :wall_ms, fn -> System.system_time(:millisecond) end),
@@ -119,22 +128,45 @@ defmodule Brain.Node do
   end
 
   defp connection(context, role, credentials) do
-    nats = context.config.nats
+    options = [{:name, Map.fetch!(context, role)} | nats_options(context.config, context.node, role, credentials)]
+    Supervisor.child_spec({Nats, options}, id: role)
+  end
+
+  @doc """
+  What `[nats]` says for one of the node's two connections. The one place that reads it, as `SpineOptions::configured` is
+  on the Rust side.
+  """
+  @spec nats_options(Config.t(), binary, :writer | :speaker, nil | {binary, binary}) :: keyword
+  def nats_options(config, node, role, credentials) do
     {user, password} = credentials || {nil, nil}
 
-    options = [
-      name: Map.fetch!(context, role),
-      label: "#{context.node}/#{role}",
-      urls: nats.urls,
-      tls: nats.tls,
+    [
+      label: "#{node}/#{role}",
+      urls: ordered(config.nats.urls, node),
+      tls: config.nats.tls,
       user: user,
       password: password,
-      inbox_prefix: inbox(role) <> context.node,
-      ping_interval_ms: nats.ping_interval_ms,
-      publish_timeout_ms: nats.publish_timeout_ms
+      inbox_prefix: inbox(role) <> node,
+      ping_interval_ms: config.nats.ping_interval_ms,
+      publish_timeout_ms: config.nats.publish_timeout_ms
     ]
+  end
 
-    Supervisor.child_spec({Nats, options}, id: role)
+  @doc """
+  The servers from the one that the node's name draws, then in the file's order: each process has its own first choice, so
+  that a cluster's first server does not carry everything. The Rust side draws the same.
+  """
+  @spec ordered([binary, ...], binary) :: [binary, ...]
+  def ordered(urls, node) do
+    {before, first} = Enum.split(urls, rem(fnv1a(node), length(urls)))
+    first ++ before
+  end
+
+  # FNV-1a, 64 bits.
+  defp fnv1a(bytes) do
+    for <<byte <- bytes>>, reduce: 0xCBF2_9CE4_8422_2325 do
+      hash -> rem(Bitwise.bxor(hash, byte) * 0x0100_0000_01B3, 0x1_0000_0000_0000_0000)
+    end
   end
 
   defp inbox(:writer), do: "_INBOX.w."

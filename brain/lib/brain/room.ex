@@ -14,8 +14,8 @@ defmodule Brain.Room do
 
   require Logger
 
-  alias Brain.{Calls, Context, Log, Metrics, Nats, Subject, Trace}
-  alias Brain.Mesh.Tails
+  alias Brain.{Calls, Context, Log, Mesh, Metrics, Nats, Subject, Trace}
+  alias Brain.Mesh.{Snapshots, Tails}
   alias Brain.Room.Core
 
   # The most messages that wait between a room's subscription and its core.
@@ -54,6 +54,8 @@ defmodule Brain.Room do
   def init({context, {tenant, room} = key, mesh}) do
     me = %{node: context.node, incarnation: context.incarnation, session: Context.next_session(context)}
     {:ok, _link} = Nats.watch(context.writer)
+    # So that a crash report, which shows nothing of the state, says which room it was.
+    Logger.metadata(room: tenant <> "/" <> room)
 
     {:ok,
      %{
@@ -86,10 +88,12 @@ defmodule Brain.Room do
   # What is here already goes first, so that it goes out in the next entry.
   def handle_info({:nats_reply, {:append, token}, result}, state) do
     outcome = Calls.appended(state.context, state.subjects, result)
+    if not match?({:stored, _}, outcome), do: Mesh.doubt(state.mesh)
     state |> taken(@drained_max) |> step({:appended, token, outcome}) |> next()
   end
 
-  def handle_info(:timeout, state), do: state |> step(:wake) |> next()
+  # A deadline that has passed is served there; one beyond the longest timer is waited for again.
+  def handle_info(:timeout, state), do: next(state)
 
   def handle_info({:nats_lost, _, count}, state) do
     Metrics.add(state.context.metrics, :lost, count)
@@ -117,6 +121,9 @@ defmodule Brain.Room do
   def handle_info({task, result}, %{tasks: tasks} = state) when is_map_key(tasks, task) do
     Process.demonitor(task, [:flush])
     state = %{state | tasks: Map.delete(tasks, task)}
+    Snapshots.ended(state.context, state.key, result)
+    # A read that failed.
+    if match?({:read, _, _, nil}, result), do: Mesh.doubt(state.mesh)
     next(if result == :nothing, do: state, else: step(state, result))
   end
 
@@ -150,7 +157,7 @@ defmodule Brain.Room do
     else
       case Core.wake_at(state.core) do
         nil -> {:noreply, state}
-        at -> {:noreply, state, max(at - Context.mono_ms(state.context), 0)}
+        at -> {:noreply, state, Context.timer_ms(at - Context.mono_ms(state.context))}
       end
     end
   end
@@ -248,6 +255,7 @@ defmodule Brain.Room do
   end
 
   defp perform(call, state) do
+    if elem(call, 0) == :write_snapshot, do: Snapshots.begun(state.context, state.key)
     %Task{ref: task} = Task.async(fn -> Calls.perform(state.context, state.subjects, call) end)
     %{state | tasks: Map.put(state.tasks, task, elem(call, 0))}
   end
@@ -282,8 +290,7 @@ defmodule Brain.Room do
     if Log.on?(context.log, :info) do
       # The room's own events, such as a ttl that ended, are nobody's command.
       commands = for {:committed, _, _, id, _, _} = note when id != nil <- notes, do: note
-      dropped = Log.write(context.log, Log.applied(context.log, context.wall_ms.(), state.name, commands))
-      if dropped > 0, do: Metrics.add(context.metrics, :log_dropped, dropped)
+      _ = Log.write(context.log, Log.applied(context.log, context.wall_ms.(), state.name, commands))
     end
 
     :ok

@@ -1,7 +1,7 @@
 defmodule Brain.LogTest do
   use ExUnit.Case, async: true
 
-  alias Brain.{Codec, Log, Trace}
+  alias Brain.{Codec, Log, Metrics, Trace}
   alias Brain.Log.{Handler, Json, Peek, Sink}
   alias Brain.Proto.V1
 
@@ -106,6 +106,46 @@ defmodule Brain.LogTest do
     {_, written} = StringIO.contents(device)
     assert String.starts_with?(written, "one\ntwo\nthree\n")
     assert String.ends_with?(written, "\nWARN 2 log lines dropped: standard error is read too slowly\n")
+  end
+
+  test "a line that is lost is counted, wherever it is lost" do
+    metrics = Metrics.new()
+    name = :"sink_#{System.unique_integer([:positive])}"
+    handle = Sink.handle(name, metrics)
+    count = fn -> Metrics.get(metrics, :log_dropped) end
+
+    # No sink yet.
+    assert Sink.write(handle, ["one\n"]) == 1
+    assert count.() == 1
+
+    # More than may wait.
+    {:ok, device} = StringIO.open("")
+    {:ok, pid} = Sink.start_link(handle, device: device)
+    :sys.suspend(pid)
+    big = :binary.copy("x", 3 * 1024 * 1024)
+    assert Sink.write(handle, ["two\n", big]) == 0
+    assert Sink.write(handle, ["three\n", big]) == 2
+    assert count.() == 3
+
+    # A sink that dies with lines in its mailbox.
+    Process.unlink(pid)
+    monitor = Process.monitor(pid)
+    Process.exit(pid, :kill)
+    assert_receive {:DOWN, ^monitor, :process, _, :killed}
+    {:ok, device} = StringIO.open("")
+    {:ok, pid} = Sink.start_link(handle, device: device)
+    assert count.() == 5
+
+    # A device that takes no more.
+    StringIO.close(device)
+    assert Sink.write(handle, ["four\n"]) == 0
+    GenServer.stop(pid)
+    assert count.() == 6
+
+    # What the VM's own reports lose is counted, too.
+    log = %{log(:text) | sink: handle}
+    :ok = Handler.log(%{level: :error, meta: %{time: 0}, msg: {:string, "five"}}, %{config: log})
+    assert count.() == 7
   end
 
   test "trace records have the keys of docs/trace.md" do

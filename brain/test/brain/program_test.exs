@@ -25,6 +25,38 @@ defmodule Brain.ProgramTest do
     ])
   end
 
+  # As `start/1`, with `Brain.Tree` behind its standard input.
+  defp start_with_tree(arguments) do
+    paths = for path <- :code.get_path(), path = to_string(path), path =~ ~r"/(elixir|logger|brain)/ebin$", do: path
+    eval = "{ok, _} = application:ensure_all_started(brain, permanent), 'Elixir.Brain.Tree':serve()."
+
+    Port.open({:spawn_executable, System.find_executable("erl")}, [
+      :binary,
+      :exit_status,
+      :stderr_to_stdout,
+      {:line, 100_000},
+      args: ["-noshell", "-pa"] ++ paths ++ ["-eval", eval, "-brain", "node", "-extra"] ++ arguments
+    ])
+  end
+
+  # The paths of the program's processes.
+  defp walk(port) do
+    Port.command(port, "walk\n")
+    ["tree", "walked" | paths] = port |> line(~r/^tree walked/) |> String.split()
+    paths
+  end
+
+  defp kill(port, paths, path) do
+    Port.command(port, "kill #{Enum.find_index(paths, &(&1 == path))}\n")
+  end
+
+  defp get(url) do
+    case :httpc.request(:get, {String.to_charlist(url), []}, [], body_format: :binary) do
+      {:ok, {{_, status, _}, _, body}} -> {status, body}
+      {:error, _} -> :none
+    end
+  end
+
   defp line(port, matching) do
     receive do
       {^port, {:data, {:eol, line}}} -> if line =~ matching, do: line, else: line(port, matching)
@@ -85,6 +117,79 @@ defmodule Brain.ProgramTest do
     assert {0, said} = ended(port)
     assert said =~ "room left"
     assert log(shield, @key) |> events() |> length() == 1
+  end
+
+  test "whichever of its processes is killed: rooms outlive the observers, and a node never stays away unseen" do
+    world = world(["brain-1"])
+    shield = shield(world)
+    arguments = ["--config", terms(NatsServer.url(world), log: [level: :info]), "--node", "brain-1", "--json"]
+    ready = fn port -> :jiffy.decode(line(port, ~r/^{"ready"/), [:return_maps])["metrics"] end
+
+    port = start_with_tree(arguments)
+    metrics = ready.(port)
+    page = String.replace_suffix(metrics, "/metrics", "")
+    assert %{code: 0} = ask(shield, @key, say(@key, "ann", "1"))
+    assert {200, "ready\n"} = get(page <> "/readyz")
+    paths = walk(port)
+    # The page's many acceptors are all alike.
+    observers = for "Brain.Observers" <> _ = path <- paths, not (path =~ ~r"/([2-9]|\d\d)$"), do: path
+    assert observers == Enum.map(["", "/Brain.Log.Sink", "/Brain.Page", "/Brain.Page/1"], &("Brain.Observers" <> &1))
+
+    # More often than a supervisor's budget of restarts.
+    for round <- 1..2, path <- observers do
+      now = eventually(fn -> with paths = walk(port), true <- path in paths, do: {:ok, paths} end) |> elem(1)
+      kill(port, now, path)
+      assert line(port, ~r/^tree killed/), "#{path} in round #{round}"
+    end
+
+    # At the same address; and the rooms were never away.
+    eventually(fn -> match?({200, _}, get(metrics)) && :ok end)
+    {200, body} = get(metrics)
+    assert body =~ "\nbrain_take_overs_total 1\n"
+    assert [_, restarts] = Regex.run(~r/\nbrain_observer_restarts_total (\d+)\n/, body)
+    assert String.to_integer(restarts) > 0
+    assert %{code: 0, seq: 2} = ask(shield, @key, say(@key, "ann", "2"))
+    assert {200, "ready\n"} = get(page <> "/readyz")
+
+    # The node itself: nothing restarts it, and the VM says so and ends.
+    kill(port, walk(port), "Brain.Node")
+    assert {1, said} = ended(port)
+    assert said =~ "brain: the node gave up"
+  end
+
+  test "a node whose processes end again and again gives up, and the VM with it, and it says why" do
+    world = world(["brain-1"])
+    config = terms(NatsServer.url(world), log: [level: :info])
+    paths = port_paths(config)
+
+    # A process of a node is a direct child of it; those below end with their parents.
+    direct =
+      for path <- paths,
+          ["Brain.Node", _] <- [String.split(path, "/", parts: 2)],
+          path =~ ~r"^Brain.Node/[^/]*$",
+          do: path
+
+    assert length(direct) >= 5
+
+    for path <- Enum.take_random(direct, 2) do
+      port = start_with_tree(["--config", config, "--node", "brain-1", "--json"])
+      line(port, ~r/^{"ready"/)
+      Port.command(port, "hunt #{path}\n")
+      assert {1, said} = ended(port)
+      assert length(Regex.scan(~r/^tree hunted/m, said)) == 4, "three restarts, then none"
+      assert said =~ "brain: the node gave up"
+      assert said =~ ~r/supervisor Brain\.Node: child \S+: :shutdown: :reached_max_restart_intensity/
+    end
+  end
+
+  defp port_paths(config) do
+    port = start_with_tree(["--config", config, "--node", "brain-1", "--json"])
+    line(port, ~r/^{"ready"/)
+    paths = walk(port)
+    {:os_pid, pid} = Port.info(port, :os_pid)
+    {_, 0} = System.cmd("kill", ["-TERM", "#{pid}"])
+    assert {0, _} = ended(port)
+    paths
   end
 
   test "bad use and configuration end it with 2 and a sentence, what it cannot have with 3" do

@@ -1,10 +1,12 @@
 defmodule Brain.Log.Handler do
   @moduledoc """
   Makes `Brain.Log` the one handler of the VM's `:logger`, so that what `Logger` and OTP report has the same form and
-  goes the same way. Metadata is shown for a fixed list of keys; a report of OTP is cut to one line of bounded length.
+  goes the same way. Metadata is shown for a fixed list of keys; a report of OTP becomes one line of bounded length without
+  anything that users wrote (`Brain.Log.Report`).
   """
 
   alias Brain.Log
+  alias Brain.Log.Report
 
   # What our own calls of Logger give along.
   @shown [:node, :room, :epoch, :term, :pos, :why, :error, :stream, :subject, :code]
@@ -26,20 +28,27 @@ defmodule Brain.Log.Handler do
   def log(event, %{config: log}) do
     _ = Log.write(log, [line(log, event)])
     :ok
+  catch
+    # The VM takes away a handler that crashes, and with it every later line.
+    kind, reason ->
+      text = ["a report could not be shown: ", Report.crash(kind, reason, __STACKTRACE__)]
+      _ = Log.write(log, [Log.line(log, :error, System.system_time(:millisecond), text, [])])
+      :ok
   end
 
   @doc "An event of `:logger` as a line."
   @spec line(Log.t(), :logger.log_event()) :: iolist
   def line(log, %{level: level, meta: meta} = event) do
     template = %{template: [:msg], single_line: true, chars_limit: @chars_max, depth: 20}
-    message = :logger_formatter.format(event, template) |> :unicode.characters_to_binary()
+    event = %{event | msg: {:string, Report.text(event)}}
+    message = event |> :logger_formatter.format(template) |> :unicode.characters_to_binary()
     fields = for key <- @shown, value = meta[key], do: {key, shown(value)}
     wall_ms = System.convert_time_unit(meta.time, :microsecond, :millisecond)
     Log.line(log, level(level), wall_ms, message, fields)
   end
 
   defp shown(value) when is_binary(value) or is_integer(value) or is_atom(value), do: value
-  defp shown(value), do: inspect(value, limit: 20, printable_limit: 500)
+  defp shown(value), do: IO.iodata_to_binary(Report.reason(value))
 
   defp level(level) when level in [:emergency, :alert, :critical, :error], do: :error
   defp level(:warning), do: :warn

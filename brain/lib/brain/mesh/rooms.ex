@@ -7,6 +7,7 @@ defmodule Brain.Mesh.Rooms do
   require Logger
 
   alias Brain.{Context, Id, Metrics, Room, RoomManager}
+  alias Brain.Mesh.Snapshots
 
   # A room that was lost to another owner is not taken again for this long, and a random part of it more.
   @keep_away_ms 5000
@@ -22,9 +23,12 @@ defmodule Brain.Mesh.Rooms do
           away: %{Id.room_key() => integer}
         }
 
-  @doc "None yet."
+  @doc "None yet. What the metrics say of the rooms of a process before this one is corrected."
   @spec new(Context.t()) :: t
-  def new(context), do: %__MODULE__{context: context}
+  def new(context) do
+    Snapshots.none(context)
+    count(%__MODULE__{context: context})
+  end
 
   @doc "True if the room is here."
   @spec here?(t, Id.room_key()) :: boolean
@@ -125,6 +129,7 @@ defmodule Brain.Mesh.Rooms do
 
       {{_, monitor}, here} ->
         Process.demonitor(monitor, [:flush])
+        Snapshots.left(rooms.context, key)
         count(%{rooms | here: here, monitors: Map.delete(rooms.monitors, monitor)})
     end
   end

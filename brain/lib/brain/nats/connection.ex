@@ -19,6 +19,8 @@ defmodule Brain.Nats.Connection do
 
   alias Brain.Nats.{Backoff, Calls, Dialer, Encoder, Frames, Info, Options, Parser, Session, Socket, Subs, Writer}
 
+  alias Brain.Log.Report
+
   require Logger
 
   @inbox_sid 1
@@ -151,12 +153,18 @@ defmodule Brain.Nats.Connection do
   defp retry(state, reason, failures) do
     # Said once a reason: a broker that is away for an hour is one line.
     level = if state.failed == reason, do: :debug, else: :warning
-    Logger.log(level, "no connection #{inspect(state.options.name)} to NATS: #{inspect(reason)}; trying again")
+    why = IO.iodata_to_binary(why(reason))
+    Logger.log(level, "no connection #{inspect(state.options.name)} to NATS: #{why}; trying again")
     round = div(max(failures - 1, 0), length(state.options.hosts)) + 1
     part = state.options.jitter.()
     Process.send_after(self(), :dial, Backoff.delay_ms(round, state.options.reconnect_max_ms, part))
     %{state | phase: :idle, failures: failures, failed: reason}
   end
+
+  # A reason can hold what was being sent, passwords included; the broker's own words are shown.
+  defp why({:refused, text}) when is_binary(text), do: ["refused: ", inspect(text)]
+  defp why({:tls_alert, {alert, text}}), do: ["tls_alert ", inspect(alert), ": ", inspect(text)]
+  defp why(reason), do: Report.reason(reason)
 
   # Every subscription before anything else, then the PING whose PONG says that the broker has them.
   defp greet(state, %{socket: socket, info: info, parser: parser, frames: frames}) do

@@ -3,6 +3,7 @@ defmodule Brain.Spine.Call do
   How a call to JetStream is made: in a process of its own, within one deadline. And what its answers are.
   """
 
+  alias Brain.Log.Report
   alias Brain.Nats
   alias Brain.Nats.{Encoder, Headers, Info}
   alias Brain.Spine
@@ -37,7 +38,7 @@ defmodule Brain.Spine.Call do
     call.()
   catch
     kind, reason ->
-      Logger.error("a call to JetStream crashed: " <> Exception.format(kind, reason, __STACKTRACE__))
+      Logger.error("a call to JetStream crashed: #{Report.crash(kind, reason, __STACKTRACE__)}")
       otherwise
   end
 
