@@ -83,6 +83,8 @@ defmodule Brain.Mesh do
       placing: %{},
       tag: 0,
       beat: 0,
+      # The room whose tail the last heartbeat told last, if it could not tell all.
+      told: nil,
       # Own heartbeats that came back.
       rounds: 0,
       draining: nil
@@ -266,6 +268,7 @@ defmodule Brain.Mesh do
   defp say_alive(state, draining) do
     context = state.context
     now = Context.mono_ms(context)
+    {tails, told} = Tails.settled(context.tails, state.heartbeat, now, state.told)
 
     beat = %Heartbeat{
       node: context.node,
@@ -273,12 +276,12 @@ defmodule Brain.Mesh do
       incarnation: context.incarnation,
       n: state.beat + 1,
       draining: draining,
-      tails: Tails.settled(context.tails, state.heartbeat, now)
+      tails: tails
     }
 
     say(state, Subject.heartbeat_brain(context.node), Codec.encode(beat))
     Snapshots.shown(context)
-    %{state | rooms: Rooms.tidy(state.rooms), beat: state.beat + 1}
+    %{state | rooms: Rooms.tidy(state.rooms), beat: state.beat + 1, told: told}
   end
 
   # A Brain's own subject, where the broker lets nobody else speak: a Shield that calls itself a Brain elsewhere could

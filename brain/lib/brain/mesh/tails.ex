@@ -3,7 +3,7 @@ defmodule Brain.Mesh.Tails do
   The heads of rooms that fell silent a moment ago, told in heartbeats: so a Shield notices that the last republish of
   a room was lost on its way.
 
-  A table that the room processes write side by side. The caller gives the time.
+  A table that the room processes write side by side. The caller gives the time, and where the last heartbeat had to stop.
   """
 
   alias Brain.Proto.Internal.Tail
@@ -23,15 +23,22 @@ defmodule Brain.Mesh.Tails do
     :ets.insert(tails, {room, epoch, term, pos, now})
   end
 
-  @doc "The tails whose last entry is one to three `round`s old, ascending by room; older ones are forgotten."
-  @spec settled(t, pos_integer, integer) :: [Tail.t()]
-  def settled(tails, round, now) do
+  @doc """
+  The tails whose last entry is one to three `round`s old; older ones are forgotten. Ascending by room, from where the last
+  heartbeat had to stop: more than fit into one take turns. Beside them the room told last, or nil if all were told.
+  """
+  @spec settled(t, pos_integer, integer, nil | non_neg_integer) :: {[Tail.t()], nil | non_neg_integer}
+  def settled(tails, round, now, told) do
     :ets.select_delete(tails, [{{:_, :_, :_, :_, :"$1"}, [{:<, :"$1", now - 3 * round}], [true]}])
 
-    tails
-    |> :ets.select([{{:_, :_, :_, :_, :"$1"}, [{:"=<", :"$1", now - round}], [:"$_"]}])
-    |> Enum.sort()
-    |> Enum.take(@tails_max)
-    |> Enum.map(fn {room, epoch, term, pos, _} -> %Tail{room: room, epoch: epoch, term: term, pos: pos} end)
+    {before, rest} =
+      tails
+      |> :ets.select([{{:_, :_, :_, :_, :"$1"}, [{:"=<", :"$1", now - round}], [:"$_"]}])
+      |> Enum.sort()
+      |> Enum.split_while(fn tail -> told != nil and elem(tail, 0) <= told end)
+
+    {some, more} = Enum.split(rest ++ before, @tails_max)
+    some = Enum.map(some, fn {room, epoch, term, pos, _} -> %Tail{room: room, epoch: epoch, term: term, pos: pos} end)
+    {some, if(more != [], do: List.last(some).room)}
   end
 end

@@ -60,13 +60,24 @@ defmodule Brain.Mesh.PeersTest do
     tails = Tails.new()
     Tails.moved(tails, 7, 5, 2, 10, 0)
     Tails.moved(tails, 3, 5, 1, 11, 0)
-    assert Tails.settled(tails, 1000, 999) == []
+    assert Tails.settled(tails, 1000, 999, nil) == {[], nil}
     told = [%Tail{room: 3, epoch: 5, term: 1, pos: 11}, %Tail{room: 7, epoch: 5, term: 2, pos: 10}]
-    assert Tails.settled(tails, 1000, 1000) == told
+    assert Tails.settled(tails, 1000, 1000, nil) == {told, nil}
     Tails.moved(tails, 7, 5, 2, 12, 2500)
-    assert Tails.settled(tails, 1000, 3000) == [hd(told)]
-    assert Tails.settled(tails, 1000, 3500) == [%Tail{room: 7, epoch: 5, term: 2, pos: 12}]
-    assert Tails.settled(tails, 1000, 9000) == []
+    assert Tails.settled(tails, 1000, 3000, nil) == {[hd(told)], nil}
+    assert Tails.settled(tails, 1000, 3500, nil) == {[%Tail{room: 7, epoch: 5, term: 2, pos: 12}], nil}
+    assert Tails.settled(tails, 1000, 9000, nil) == {[], nil}
     assert :ets.info(tails, :size) == 0
+  end
+
+  test "more heads than a heartbeat holds take turns" do
+    tails = Tails.new()
+    rooms = 12_288
+    for room <- 1..rooms, do: Tails.moved(tails, room, 1, 1, 1, 0)
+    {first, told} = Tails.settled(tails, 1000, 1000, nil)
+    assert {length(first), told} == {8192, 8192}
+    {second, told} = Tails.settled(tails, 1000, 2000, told)
+    assert {length(second), told} == {8192, 4096}
+    assert MapSet.size(MapSet.new(first ++ second, & &1.room)) == rooms
   end
 end
