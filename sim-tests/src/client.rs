@@ -336,7 +336,7 @@ impl<C: WallClock> Player<C> {
 
 /// An ERR that something this client sent has brought about: not those that tell of the server's own troubles.
 fn told(c: &str, code: u16) {
-    if code != Code::Stale.as_u16() {
+    if ![Code::Stale, Code::Current].iter().any(|own| own.as_u16() == code) {
         trace::emit(|| Record::Told { c: c.to_owned(), code });
     }
 }

@@ -72,6 +72,7 @@ defmodule Brain.Code do
           | :not_applied
           | :log_full
           | :stale
+          | :current
 
   @typedoc "What a client may do: nothing, the same bytes again, wait, open a connection, fetch a token."
   @type retry :: :never | :new_token | :later | :reconnect | :same
@@ -147,7 +148,8 @@ defmodule Brain.Code do
       :outcome_unknown,
       :not_applied,
       :log_full,
-      :stale
+      :stale,
+      :current
     ]
   end
 
@@ -218,6 +220,7 @@ defmodule Brain.Code do
   def number(:not_applied), do: 6002
   def number(:log_full), do: 6003
   def number(:stale), do: 6004
+  def number(:current), do: 6010
 
   @doc "One line for people."
   @spec message(t()) :: binary()
@@ -286,6 +289,7 @@ defmodule Brain.Code do
   def message(:not_applied), do: "another owner took the room first; surely not applied"
   def message(:log_full), do: "the room's log has no room left; surely not applied"
   def message(:stale), do: "this server has lost touch with its message bus; what you see may be old"
+  def message(:current), do: "this server is in touch with its message bus again; what you see is current"
 
   @doc "What a client may do."
   @spec retry(t()) :: retry()
@@ -354,6 +358,7 @@ defmodule Brain.Code do
   def retry(:not_applied), do: :same
   def retry(:log_full), do: :later
   def retry(:stale), do: :later
+  def retry(:current), do: :never
 
   @doc "Where it appears."
   @spec scope(t()) :: scope()
@@ -422,6 +427,7 @@ defmodule Brain.Code do
   def scope(:not_applied), do: :command
   def scope(:log_full), do: :command
   def scope(:stale), do: :frame
+  def scope(:current), do: :frame
 
   @doc "The name in snake case."
   @spec name(t()) :: binary()
@@ -494,5 +500,6 @@ defmodule Brain.Code do
   def from_number(6002), do: :not_applied
   def from_number(6003), do: :log_full
   def from_number(6004), do: :stale
+  def from_number(6010), do: :current
   def from_number(number) when is_integer(number), do: nil
 end

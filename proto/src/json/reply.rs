@@ -58,6 +58,9 @@ pub struct Hello {
     pub time: i64,
     /// Whether to sign.
     pub signatures: SignatureMode,
+    /// The server has lost touch with its message bus, as 6004 says; left out: it has not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// The answer to SUB.

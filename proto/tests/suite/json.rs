@@ -119,6 +119,8 @@ fn what_a_server_says_may_grow() {
         text,
         r#"{"version":"arqon.v1","conn":"c","node":"n","tenant":"t","user":"u","exp":1,"heartbeat_ms":25000,"limits":{"message_bytes":65536,"rooms":128,"pub_per_s":50,"pub_burst":100},"time":2,"signatures":"off"}"#
     );
+    let stale = to_string(&Hello { stale: true, ..hello.clone() });
+    assert!(stale.ends_with(r#""signatures":"off","stale":true}"#), "{stale}");
     let newer = text.replacen('{', r#"{"news":[1],"#, 1);
     assert_eq!(serde_json::from_str::<Hello>(&newer).expect("read on"), hello);
 

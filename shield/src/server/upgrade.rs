@@ -118,6 +118,7 @@ fn hello<S: Spine, C: WallClock, I: Ids>(
             pub_burst: limits.pub_burst,
         },
         time: shared.clock.now_ms(),
+        stale: shared.health.stale(),
         signatures: if identity.key.is_some() { SignatureMode::Required } else { SignatureMode::Off },
     };
     match offer {
