@@ -28,7 +28,7 @@ use crate::meters::Meters;
 use crate::rooms::Absent;
 
 pub(crate) use ack::Answer;
-pub(crate) use call::CallError;
+pub(crate) use call::{CALLS_MAX, CallError};
 pub(crate) use open::OpenOutcome;
 use table::{Answered, Submitted, Table};
 pub(crate) use table::{Form, Pending};
@@ -165,7 +165,7 @@ impl<S: Spine> Replies<S> {
             return self.calls.answered(message);
         };
         let now = Instant::now();
-        let mut code = 0;
+        let (mut code, mut head) = (0, (0, 0));
         let answered = if message.status == Some(503) {
             self.table().no_responders(slot, now)
         } else {
@@ -173,7 +173,7 @@ impl<S: Spine> Replies<S> {
                 self.meters.answers_stray.inc();
                 return;
             };
-            code = brief.code;
+            (code, head) = (brief.code, brief.head);
             self.table().answered(slot, &brief)
         };
         match answered {
@@ -183,8 +183,12 @@ impl<S: Spine> Replies<S> {
             Answered::Done { pending, overtaken } => {
                 self.meters.ack_seconds.observe(now.duration_since(pending.since).as_secs_f64());
                 pending.route.owner_spoke(self.since_start(now));
-                if code == 0 {
+                if code != u32::from(Code::RoomAbsent.as_u16()) {
                     self.absent.served(&pending.route.key);
+                }
+                if code == 0 && head.1 > 0 {
+                    // Before the client can know, and subscribe.
+                    pending.route.stored(head.0, head.1);
                 }
                 self.answer(&pending, &Answer::Forward(message.body));
                 for earlier in overtaken {
@@ -204,13 +208,17 @@ impl<S: Spine> Replies<S> {
     pub(crate) async fn sweep(self: Arc<Self>) {
         loop {
             tokio::time::sleep(SWEEP.min(self.answer_timeout / 4)).await;
-            let late = self.table().sweep(Instant::now());
-            for pending in late {
-                mark!("shield.outcome-unknown");
-                self.meters.outcome_unknown.inc();
-                self.answer(&pending, &Answer::of(Code::OutcomeUnknown));
-                self.health.unanswered(&pending.route.key);
-            }
+            self.expire(Instant::now());
+        }
+    }
+
+    fn expire(&self, now: Instant) {
+        let late = self.table().sweep(now);
+        for pending in late {
+            mark!("shield.outcome-unknown");
+            self.meters.outcome_unknown.inc();
+            self.answer(&pending, &Answer::of(Code::OutcomeUnknown));
+            self.health.unanswered(&pending.route.key);
         }
     }
 
@@ -219,7 +227,7 @@ impl<S: Spine> Replies<S> {
         self.table().close();
     }
 
-    /// Commands that have no answer yet.
+    /// Commands whose answer is not in their connection's queue yet.
     pub(crate) fn in_flight(&self) -> usize {
         self.table().in_flight()
     }

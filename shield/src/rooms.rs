@@ -13,18 +13,24 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use proto::{RoomKey, subject};
 use spine::Spine;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use voltron_core::{Ids, WallClock};
 
 pub(crate) use self::absent::{Absent, Asked};
 pub(crate) use self::core::SubId;
+use self::core::WAITING_MAX;
 use crate::shared::Shared;
-pub(crate) use task::{Asker, Dialect, Joiner, ask_owner};
+pub(crate) use task::{Asker, Dialect, Joiner, ask_owner, come_again};
 
 /// Rooms that one Shield follows at once, those that linger included.
 const ROOMS_MAX: usize = 65_536;
-/// Messages that may wait for one room's task.
-const MAILBOX: usize = 1024;
+/// Messages that may wait for one room's task: a crowd that comes at once fits in. A channel takes memory for what waits
+/// alone.
+const MAILBOX: usize = WAITING_MAX;
+/// SUBs of all rooms that ask their leave at a time. Rooms take turns, as each has few of them under way. What is left of
+/// [`crate::replies::CALLS_MAX`] is for `get`, for opens and for the rooms' own questions.
+const JOINS_MAX: usize = crate::replies::CALLS_MAX / 2;
 
 /// What a room's task is told.
 pub(crate) enum Ask {
@@ -37,8 +43,8 @@ pub(crate) enum Ask {
         pos: u64,
         node: Arc<str>,
     },
-    /// Deliveries may have been lost.
-    Relink,
+    /// Deliveries may have been lost; of this Brain's rooms alone, if one is named.
+    Relink(Option<Arc<str>>),
     /// This Brain is silent.
     Silent(Arc<str>),
     /// A command to the room got no answer, and these Brains were not heard for a while.
@@ -46,10 +52,17 @@ pub(crate) enum Ask {
 }
 
 /// The registry.
-#[derive(Default)]
 pub(crate) struct Rooms {
     inner: Mutex<Inner>,
     next_sub: AtomicU64,
+    /// A place for each SUB that asks its leave; who waits for one is served in the order of arrival.
+    joins: Arc<Semaphore>,
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), next_sub: AtomicU64::new(0), joins: Arc::new(Semaphore::new(JOINS_MAX)) }
+    }
 }
 
 #[derive(Default)]
@@ -106,9 +119,17 @@ impl Rooms {
         self.lock().rooms.get(key).is_some_and(|room| room.try_send(ask).is_ok())
     }
 
-    /// A subscription ends. A full mailbox must not lose this, so its ticket, cancelled before, ends it as well.
+    /// A subscription ends. A full mailbox does not lose this: it is told once there is room.
     pub(crate) fn leave(&self, key: &RoomKey, id: SubId) {
-        self.tell(key, Ask::Leave(id));
+        let inner = self.lock();
+        let Some(room) = inner.rooms.get(key) else { return };
+        if let Err(TrySendError::Full(ask)) = room.try_send(Ask::Leave(id)) {
+            let room = room.clone();
+            voltron_core::tasks::spawn(async move {
+                // Else the room ended, and with it the subscription.
+                let _ = room.send(ask).await;
+            });
+        }
     }
 
     /// The room with this hash, if it is followed.
@@ -134,3 +155,6 @@ impl Rooms {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

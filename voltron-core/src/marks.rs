@@ -22,6 +22,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("brain.void-in-the-way", "void messages took the place of an unresolved entry"),
     ("shield.gap", "an entry was missing between the cursor and a delivery"),
     ("shield.gap-repaired", "the missing entries were read from the log"),
+    ("shield.heartbeat-missed", "a Brain's heartbeat did not follow the last one"),
     ("shield.open-room", "nobody served the room, so the Shield asked for it"),
     ("shield.outcome-unknown", "no answer came in time"),
     ("shield.resume", "a client came back with a cursor and got a replay"),

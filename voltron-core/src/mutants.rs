@@ -36,6 +36,10 @@ pub enum Mutant {
     GenerationNotReread,
     /// A purge names no position, so it takes everything.
     PurgeWithoutSeq,
+    /// A snapshot is shared however old it is, and the result of a SUB names its place.
+    SharedSnapshotStale,
+    /// A Shield believes a heartbeat whoever sent it.
+    HeartbeatUnchecked,
     /// Heartbeats name no heads of rooms that fell silent.
     NoTailDigest,
     /// Who takes a room over has forgotten which commands were applied.

@@ -41,17 +41,24 @@ impl Answer {
 pub(super) struct Brief {
     pub(super) message_id: MessageId,
     pub(super) code: u32,
+    /// (epoch, seq).
+    pub(super) head: (u64, u64),
 }
 
-/// Reads fields 1 and 2, which a Brain writes first; nothing else is looked at and nothing is allocated.
+/// Reads fields 1 to 4, which a Brain writes first; nothing else is looked at and nothing is allocated.
 pub(super) fn brief(body: &[u8]) -> Option<Brief> {
     let rest = body.strip_prefix(&[0x0a, 16])?;
-    let (id, rest) = rest.split_first_chunk::<16>()?;
-    let code = match rest.split_first() {
-        Some((0x10, mut rest)) => prost::encoding::decode_varint(&mut rest).ok()?,
-        _ => 0,
+    let (id, mut rest) = rest.split_first_chunk::<16>()?;
+    let mut field = |number: u8| match rest.split_first() {
+        Some((tag, mut value)) if *tag == number << 3 => {
+            let number = prost::encoding::decode_varint(&mut value).ok()?;
+            rest = value;
+            Some(number)
+        }
+        _ => Some(0),
     };
-    Some(Brief { message_id: MessageId(*id), code: u32::try_from(code).ok()? })
+    let (code, epoch, seq) = (field(2)?, field(3)?, field(4)?);
+    Some(Brief { message_id: MessageId(*id), code: u32::try_from(code).ok()?, head: (epoch, seq) })
 }
 
 /// Puts the answer into the outbox of the connection that waits for it.
@@ -85,11 +92,18 @@ mod tests {
 
     #[test]
     fn brief_agrees_with_the_decoder_and_refuses_the_rest() {
-        let ack = v1::Ack { message_id: Bytes::from_static(&[9; 16]), code: 6002, epoch: 7, ..v1::Ack::default() };
+        let ack = v1::Ack {
+            message_id: Bytes::from_static(&[9; 16]),
+            code: 6002,
+            epoch: 1 << 40,
+            seq: 300,
+            ..v1::Ack::default()
+        };
         let body = ack.encode_to_vec();
-        assert_eq!(brief(&body), Some(Brief { message_id: MessageId([9; 16]), code: 6002 }));
+        assert_eq!(brief(&body), Some(Brief { message_id: MessageId([9; 16]), code: 6002, head: (1 << 40, 300) }));
         let good = v1::Ack { code: 0, ..ack };
-        assert_eq!(brief(&good.encode_to_vec()).map(|brief| brief.code), Some(0));
+        let good = brief(&good.encode_to_vec()).map(|brief| (brief.code, brief.head));
+        assert_eq!(good, Some((0, (1 << 40, 300))));
         assert_eq!(brief(&body[..10]), None);
         assert_eq!(brief(b""), None);
         assert_eq!(brief(&body[..19]), None, "a cut varint");

@@ -14,7 +14,7 @@ use voltron_core::trace::{self, Hash16, Record};
 use super::Replies;
 
 /// Questions that may be open at once.
-const CALLS_MAX: usize = 4096;
+pub(crate) const CALLS_MAX: usize = 4096;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! Rooms that are known not to exist: a SUB there is answered 5001 without asking anybody, for at most 5 s and only until
-//! a command is on its way to the room or somebody is known to serve it. An answer that is older than the room is not
+//! a command is on its way to the room or it is known to exist: by an answer of its owner, whatever it says, by an event,
+//! by a heartbeat. An answer that is older than the room is not
 //! remembered: while it was on its way, a command may have brought the room into being.
 
 use std::collections::BTreeMap;
@@ -43,7 +44,7 @@ impl Absent {
         Asked(self.slot(key).load(Ordering::SeqCst))
     }
 
-    /// The room answered.
+    /// The room is known to exist: it answered, one of its events came, or its Brain named it.
     pub(crate) fn served(&self, key: &RoomKey) {
         self.slot(key).fetch_add(1, Ordering::SeqCst);
         self.forget(key);
@@ -78,7 +79,11 @@ impl Absent {
         if since.len() >= ABSENT_MAX {
             since.clear();
         }
-        since.insert(key.clone(), Instant::now());
+        // What was said from memory alone does not prolong the memory.
+        let found = since.entry(key.clone()).or_insert_with(Instant::now);
+        if found.elapsed() >= ABSENT {
+            *found = Instant::now();
+        }
         // Told before it is looked at, as `served` tells before it looks: one of the two sees the other.
         self.len.store(since.len(), Ordering::SeqCst);
         if self.asked(key) != asked {

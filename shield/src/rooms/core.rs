@@ -12,8 +12,8 @@ mod head;
 mod join;
 mod repair;
 mod ring;
+mod subs;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,7 +24,9 @@ use voltron_core::mutant;
 use super::cursor::{Cursor, Fit};
 use super::entry::{Entry, LiveBatch};
 use crate::outbox::Class;
+pub(crate) use join::WAITING_MAX;
 use ring::Ring;
+use subs::{Phase, Sub, Subs};
 
 /// A subscription of this room; never used twice.
 pub(crate) type SubId = u64;
@@ -51,6 +53,8 @@ pub(crate) enum Input {
     Join {
         id: SubId,
         ask: v1::Sync,
+        /// The highest (epoch, seq) acknowledged to this client before.
+        floor: (u64, u64),
     },
     Leave {
         id: SubId,
@@ -92,8 +96,18 @@ pub(crate) enum Effect {
     ReadFor { id: SubId, from: u64, attempt: u32 },
     /// The SUB failed.
     Refuse { id: SubId, code: Code, message: String },
-    /// The SUB succeeded: result, then these frames.
-    Admit { id: SubId, epoch: u64, seq: u64, recovered: bool, replay: Vec<Bytes>, snapshot: Vec<Bytes>, members: Bytes },
+    /// The SUB succeeded: result, then these frames. `replays` events up to `seq` follow the result: `replay`, or those
+    /// after a shared snapshot.
+    Admit {
+        id: SubId,
+        epoch: u64,
+        seq: u64,
+        recovered: bool,
+        replays: u64,
+        replay: Vec<Bytes>,
+        snapshot: Vec<Bytes>,
+        members: Bytes,
+    },
     /// A new epoch: these frames, unasked.
     Announce { id: SubId, snapshot: Vec<Bytes> },
     /// One event.
@@ -115,29 +129,6 @@ pub(crate) enum Note {
 }
 
 #[derive(Clone, Debug)]
-enum Phase {
-    /// Waits for the answer to its sync.
-    Syncing { leave_only: bool, attempt: u32 },
-    /// May come in; waits for the snapshot that another asked for.
-    Granted,
-    /// Reads from the log what the ring no longer holds.
-    Fetching { cursor: Cursor, attempt: u32 },
-    /// Gets every event as it comes.
-    Live,
-    /// Waits for the snapshot of a new epoch.
-    Stale,
-}
-
-#[derive(Clone, Debug)]
-struct Sub {
-    ask: v1::Sync,
-    phase: Phase,
-    /// What was delivered last.
-    epoch: u64,
-    seq: u64,
-}
-
-#[derive(Clone, Debug)]
 struct Repair {
     target: u64,
     attempt: u32,
@@ -148,6 +139,8 @@ struct Repair {
 struct Shared {
     cursor: Cursor,
     parts: Vec<Bytes>,
+    /// When it came.
+    taken_ms: u64,
 }
 
 /// The room.
@@ -155,7 +148,14 @@ struct Shared {
 pub(crate) struct Core {
     cursor: Option<Cursor>,
     ring: Ring,
-    subs: BTreeMap<SubId, Sub>,
+    subs: Subs,
+    /// Questions of SUBs that have no answer yet.
+    in_flight: usize,
+    /// When the first of the questions failed that no owner has answered since.
+    stuck_since: Option<u64>,
+    patience_ms: u64,
+    /// The time of this step, by a clock that only advances.
+    now_ms: u64,
     shared: Option<Shared>,
     repair: Option<Repair>,
     /// Highest position delivered before there was a cursor.
@@ -167,6 +167,10 @@ pub(crate) struct Core {
     resolves: u32,
     resolving: bool,
     announcing: bool,
+    /// Announcements in a row that led nowhere.
+    announce_fails: u32,
+    /// Deliveries were lost, and the head was not asked for since.
+    lost: bool,
     live: (u64, u64, u64),
     /// Who took the room over, and with which term.
     pub(crate) owner: Option<(String, u64)>,
@@ -174,19 +178,28 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// One step.
-    pub(crate) fn step(&mut self, input: Input) -> Vec<Effect> {
+    /// A room without subscribers. SUBs are refused once no owner has answered any of them for `patience_ms`.
+    pub(crate) fn new(patience_ms: u64) -> Self {
+        Self { patience_ms, ..Self::default() }
+    }
+
+    /// One step, at `now_ms` of a clock that only advances.
+    pub(crate) fn step(&mut self, now_ms: u64, input: Input) -> Vec<Effect> {
+        self.now_ms = now_ms;
         match input {
-            Input::Join { id, ask } => self.join(id, ask),
-            Input::Leave { id } => self.leave(id),
+            Input::Join { id, ask, floor } => self.join(id, ask, floor),
+            Input::Leave { id } => {
+                self.subs.remove(id);
+            }
             Input::Entry(entry) => self.delivered(&entry),
             Input::Live(batch) => self.live_batch(&batch),
-            Input::Lost => self.resolve(0),
+            Input::Lost => self.lost(),
             Input::Synced { of, reply } => self.synced(of, reply),
             Input::Read { entries } => self.read(entries),
             Input::ReadFor { id, entries } => self.read_for(id, entries),
             Input::Tail { epoch, term, pos, node } => self.tail(epoch, term, pos, &node),
         }
+        self.pump();
         std::mem::take(&mut self.out)
     }
 
@@ -208,7 +221,7 @@ impl Core {
         match cursor.judge_delivered(entry) {
             Fit::Next => self.accept(entry, Class::Firm),
             Fit::Old | Fit::Void => {}
-            Fit::NewEpoch => self.announce(0),
+            Fit::NewEpoch => self.announce(),
             Fit::Gap => self.repair_to(entry.pos),
         }
     }
@@ -224,16 +237,16 @@ impl Core {
         self.ring.push(entry);
         let mut torn = Vec::new();
         let first = self.out.len();
-        for (id, sub) in &mut self.subs {
+        for (id, sub) in self.subs.iter_mut() {
             if !matches!(sub.phase, Phase::Live) || sub.epoch != entry.epoch {
                 continue;
             }
             for (seq, frame) in (entry.first_seq..).zip(&entry.events) {
                 if seq == sub.seq + 1 || (mutant!(GapIgnored) && seq > sub.seq) {
                     sub.seq = seq;
-                    self.out.push(Effect::Event { id: *id, frame: frame.clone(), class });
+                    self.out.push(Effect::Event { id, frame: frame.clone(), class });
                 } else if seq > sub.seq {
-                    torn.push(*id);
+                    torn.push(id);
                     break;
                 }
             }
@@ -243,7 +256,7 @@ impl Core {
         }
         for id in torn {
             // Its own place does not fit the room's: never deliver past it.
-            self.subs.remove(&id);
+            self.subs.remove(id);
             self.out.push(Effect::Remove { id, code: Code::GapUnrecoverable });
         }
         if let Some((pos, chain)) = self.anchor
@@ -251,7 +264,7 @@ impl Core {
         {
             self.anchor = None;
             if cursor.pos == pos && cursor.chain != chain {
-                return self.diverged();
+                return self.unrecoverable();
             }
         }
         if self.repair.as_ref().is_some_and(|repair| cursor.fence >= repair.target) {
@@ -267,11 +280,11 @@ impl Core {
             return;
         }
         self.live = place;
-        for (id, sub) in &self.subs {
+        for (id, sub) in self.subs.iter() {
             if matches!(sub.phase, Phase::Live) {
                 let events = batch.events.iter();
                 self.out.extend(events.map(|frame| Effect::Event {
-                    id: *id,
+                    id,
                     frame: frame.clone(),
                     class: Class::Ephemeral,
                 }));

@@ -26,7 +26,7 @@ use crate::shared::Shared;
 pub(crate) use ask::Asker;
 pub(crate) use ask::owner as ask_owner;
 use seat::refuse;
-pub(crate) use seat::{Dialect, Joiner};
+pub(crate) use seat::{Dialect, Joiner, come_again};
 
 /// Deliveries that may wait for one room's task.
 const CAPACITY: usize = 1024;
@@ -37,12 +37,16 @@ const REOPENS_MAX: u32 = 5;
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 /// How long a Spine subscription may take.
 const SUBSCRIBE: Duration = Duration::from_secs(2);
+/// For so many answer timeouts a room's SUBs wait for an owner: longer than it takes until another Brain has taken over.
+const PATIENCE: u64 = 5;
 
 struct Room<S: Spine, C, I> {
     shared: Arc<Shared<S, C, I>>,
     route: Arc<Route>,
     log: Subject,
     core: Core,
+    /// Zero of the core's clock.
+    started: Instant,
     seats: BTreeMap<SubId, Joiner>,
     deliveries: Option<S::Sub>,
     results: mpsc::UnboundedSender<Input>,
@@ -63,7 +67,8 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids>(
     let log = Subject::log(&route.key);
     let mut room = Room {
         log,
-        core: Core::default(),
+        core: Core::new(shared.config.shield.answer_timeout_ms.saturating_mul(PATIENCE)),
+        started: Instant::now(),
         seats: BTreeMap::new(),
         deliveries: None,
         results,
@@ -75,7 +80,6 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids>(
     let linger = Duration::from_millis(room.shared.config.shield.linger_ms);
     let mut alone_since = Instant::now();
     loop {
-        room.drop_gone();
         if !room.core.is_empty() {
             alone_since = Instant::now();
         }
@@ -83,7 +87,7 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids>(
         tokio::select! {
             biased;
             Some(input) = done.recv() => room.step(input),
-            Some(ask) = asks.recv() => room.on_ask(ask).await,
+            Some(ask) = asks.recv() => room.on_ask(ask, &mut asks).await,
             delivery = next(&mut room.deliveries) => {
                 room.on_delivery(delivery);
                 if mutant!(ReaderBlocksFanOut) {
@@ -93,7 +97,7 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids>(
             () = tokio::time::sleep_until(alone_since + linger), if alone => {
                 match Rooms::retire(&room.shared.rooms, &room.route.key, &mut asks) {
                     Ok(()) => break,
-                    Err(ask) => room.on_ask(ask).await,
+                    Err(ask) => room.on_ask(ask, &mut asks).await,
                 }
             }
         }
@@ -117,17 +121,9 @@ async fn next<D: futures_util::Stream<Item = Delivery> + Unpin>(deliveries: &mut
 
 impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
     fn step(&mut self, input: Input) {
-        for effect in self.core.step(input) {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        for effect in self.core.step(now_ms, input) {
             self.perform(effect);
-        }
-    }
-
-    /// Subscriptions whose end the mailbox did not tell.
-    fn drop_gone(&mut self) {
-        let gone: Vec<SubId> =
-            self.seats.iter().filter(|(_, seat)| seat.ticket.cancelled()).map(|(id, _)| *id).collect();
-        for id in gone {
-            self.leave(id);
         }
     }
 
@@ -138,12 +134,37 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
         self.step(Input::Leave { id });
     }
 
-    async fn on_ask(&mut self, ask: Ask) {
+    async fn on_ask(&mut self, ask: Ask, more: &mut mpsc::Receiver<Ask>) {
+        if let Ask::Join(joiner) = ask {
+            let Err(joiner) = self.join(*joiner).await else { return };
+            let text = "this Shield cannot follow the room now; try again";
+            self.turn_away(&joiner, Code::Unavailable, text);
+            // Each of those behind it would wait for as long, and in vain.
+            while let Ok(ask) = more.try_recv() {
+                match ask {
+                    Ask::Join(joiner) => self.turn_away(&joiner, Code::Unavailable, text),
+                    other => self.on_word(other),
+                }
+            }
+            return;
+        }
+        self.on_word(ask);
+    }
+
+    fn on_word(&mut self, ask: Ask) {
         match ask {
-            Ask::Join(joiner) => self.join(*joiner).await,
+            Ask::Join(_) => {}
             Ask::Leave(id) => self.leave(id),
-            Ask::Tail { epoch, term, pos, node } => self.step(Input::Tail { epoch, term, pos, node }),
-            Ask::Relink => self.step(Input::Lost),
+            Ask::Tail { epoch, term, pos, node } => {
+                self.shared.absent.served(&self.route.key);
+                self.step(Input::Tail { epoch, term, pos, node });
+            }
+            Ask::Relink(of) => {
+                let owner = self.core.owner.as_ref();
+                if of.is_none_or(|node| owner.is_none_or(|(owner, _)| **owner == *node)) {
+                    self.step(Input::Lost);
+                }
+            }
             Ask::Silent(brain) => {
                 let owner = self.core.owner.clone();
                 if owner.as_ref().is_none_or(|(node, _)| **node == *brain) {
@@ -173,7 +194,8 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
         });
     }
 
-    async fn join(&mut self, joiner: Joiner) {
+    /// Takes a subscriber in; hands it back if the room cannot be followed.
+    async fn join(&mut self, joiner: Joiner) -> Result<(), Joiner> {
         if self.deliveries.is_none() {
             // Confirmed before the first question, so that nothing after the answer can be missed.
             let pattern = Pattern::exact(&Subject::output(&self.route.key));
@@ -187,18 +209,26 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
                         |failed| failed.err().map_or_else(String::new, |error| error.to_string()),
                     );
                     tracing::warn!(room = %self.route.key, %why, "cannot follow the room");
-                    let text = "this Shield cannot follow the room now; try again";
-                    return refuse(&joiner, Code::Unavailable, text);
+                    return Err(joiner);
                 }
             }
         }
-        let (id, ask) = (joiner.id, joiner.sync);
+        let (id, ask, floor) = (joiner.id, joiner.sync, joiner.route.acknowledged());
         self.shared.meters.subscriptions.inc();
         self.seats.insert(id, joiner);
-        self.step(Input::Join { id, ask });
+        self.step(Input::Join { id, ask, floor });
+        Ok(())
+    }
+
+    fn turn_away(&self, joiner: &Joiner, code: Code, text: &str) {
+        refuse(joiner, code, text, come_again(&self.shared, code));
     }
 
     fn on_delivery(&mut self, delivery: Option<Delivery>) {
+        if matches!(delivery, Some(Delivery::Msg(_))) {
+            // Whoever was told that there is no such room may ask again.
+            self.shared.absent.served(&self.route.key);
+        }
         match delivery {
             Some(Delivery::Msg(message)) => match message.stream_seq {
                 Some(pos) => self.step(Input::Entry(Entry::decode(pos.0, &message.body))),

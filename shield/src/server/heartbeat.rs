@@ -10,7 +10,7 @@ use proto::internal::Heartbeat;
 use proto::{Code, Pattern, Subject};
 use spine::{Delivery, Link, Spine, SubscribeError};
 use tokio::time::Instant;
-use voltron_core::{Ids, WallClock, mark};
+use voltron_core::{Ids, WallClock, mark, mutant};
 
 use crate::rooms::Ask;
 use crate::route::Route;
@@ -18,6 +18,10 @@ use crate::shared::Shared;
 
 const KIND_SHIELD: u32 = 1;
 const KIND_BRAIN: u32 = 2;
+/// The subjects on which a node, and it alone, may say that it lives, and as which kind.
+const BEATS: [(&str, u32); 2] = [("sys.n.hb.shield.", KIND_SHIELD), ("sys.n.hb.brain.", KIND_BRAIN)];
+/// Brains that are remembered at once.
+const BRAINS_MAX: usize = 1024;
 /// Over how long rooms are synced anew after a reconnect, in ms.
 const SPREAD_MS: u64 = 3000;
 const CAPACITY: usize = 4096;
@@ -35,7 +39,7 @@ pub(super) async fn watch_link<S: Spine, C: WallClock, I: Ids>(shared: Arc<Share
                 if known != 0 && generation != known {
                     mark!("spine.reconnect");
                     tracing::info!(generation, "connected to the Spine again");
-                    relink(&shared);
+                    relink(&shared, None);
                 }
                 known = generation;
             }
@@ -51,13 +55,14 @@ pub(super) async fn watch_link<S: Spine, C: WallClock, I: Ids>(shared: Arc<Share
     }
 }
 
-/// Every room asks where its head is, spread over 3 s.
-fn relink<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>) {
+/// The rooms ask where their heads are, spread over 3 s: all of them, or those of one Brain.
+fn relink<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>, of: Option<&str>) {
+    let of: Option<Arc<str>> = of.map(Into::into);
     for room in shared.rooms.all() {
-        let (shared, after_ms) = (shared.clone(), shared.below("relink", SPREAD_MS));
+        let (shared, of, after_ms) = (shared.clone(), of.clone(), shared.below("relink", SPREAD_MS));
         voltron_core::tasks::spawn(async move {
             tokio::time::sleep(Duration::from_millis(after_ms)).await;
-            shared.rooms.tell(&room, Ask::Relink);
+            shared.rooms.tell(&room, Ask::Relink(of));
         });
     }
 }
@@ -123,18 +128,16 @@ pub(super) async fn listen<S: Spine, C: WallClock, I: Ids>(shared: Arc<Shared<S,
                 }
                 delivery = beats.next() => match delivery {
                     Some(Delivery::Msg(message)) => {
-                        let Ok(beat) = Heartbeat::decode(message.body) else { continue };
-                        if beat.kind == KIND_SHIELD && beat.incarnation == incarnation && beat.node == shared.node.as_str() {
+                        let Some(beat) = beat_of(message.subject.as_str(), message.body) else { continue };
+                        if beat.kind == KIND_BRAIN {
+                            on_brain(&shared, &mut brains, beat);
+                        } else if beat.incarnation == incarnation && beat.node == shared.node.as_str() {
                             own = Instant::now();
                             judge_staleness(&shared, own, &mut told, &mut closing);
-                        } else if beat.kind == KIND_BRAIN {
-                            on_brain(&shared, &mut brains, beat);
                         }
                     }
-                    Some(Delivery::Lost(_)) => {
-                        mark!("spine.delivery-lost");
-                        relink(&shared);
-                    }
+                    // The numbers of the beats that come next say whose were lost.
+                    Some(Delivery::Lost(_)) => mark!("spine.delivery-lost"),
                     None => break,
                 },
             }
@@ -145,17 +148,31 @@ pub(super) async fn listen<S: Spine, C: WallClock, I: Ids>(shared: Arc<Shared<S,
     }
 }
 
+/// A heartbeat, if kind and node are those of its subject: who may publish there is the broker's permission; what is said
+/// inside is the sender's word alone. Else a captured Shield could speak of rooms as their owner, and evict their readers.
+fn beat_of(subject: &str, body: bytes::Bytes) -> Option<Heartbeat> {
+    let beat = Heartbeat::decode(body).ok()?;
+    let by = |(prefix, kind): &(&str, u32)| *kind == beat.kind && subject.strip_prefix(prefix) == Some(&beat.node);
+    (mutant!(HeartbeatUnchecked) || BEATS.iter().any(by)).then_some(beat)
+}
+
 /// A Brain's word: its rooms' tails, and by its numbers whether one was missed.
 fn on_brain<S: Spine, C: WallClock, I: Ids>(
     shared: &Arc<Shared<S, C, I>>,
     brains: &mut BTreeMap<String, Brain>,
     beat: Heartbeat,
 ) {
-    let skipped = brains
+    // A number that does not follow: heartbeats were lost, or who sends them began anew, and what was to be told in
+    // between is told no more. Only rooms of this Brain can be behind for that.
+    let missed = brains
         .get(&beat.node)
-        .is_some_and(|brain| brain.incarnation == beat.incarnation && beat.n > brain.n.saturating_add(1));
-    if skipped {
-        relink(shared);
+        .is_some_and(|brain| brain.incarnation != beat.incarnation || beat.n != brain.n.saturating_add(1));
+    if missed {
+        mark!("shield.heartbeat-missed");
+        relink(shared, Some(&beat.node));
+    }
+    if brains.len() >= BRAINS_MAX && !brains.contains_key(&beat.node) {
+        return;
     }
     let node: Arc<str> = beat.node.as_str().into();
     for tail in &beat.tails {
@@ -224,7 +241,9 @@ fn judge_staleness<S: Spine, C: WallClock, I: Ids>(
     }
     if !stale {
         if *told {
-            relink(shared);
+            tracing::info!("our own heartbeat is back");
+            shared.connections.tell(Code::Current, Code::Current.message());
+            relink(shared, None);
         }
         *told = false;
         *closing = false;
@@ -238,5 +257,33 @@ fn judge_staleness<S: Spine, C: WallClock, I: Ids>(
                 outbox.end(Code::CloseSpineDown, Code::CloseSpineDown.message(), true);
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_is_the_word_of_its_subject() {
+        let beat = |subject: &str, node: &str, kind: u32| {
+            let beat = Heartbeat { node: node.into(), kind, ..Heartbeat::default() };
+            beat_of(subject, beat.encode_to_vec().into()).map(|beat| beat.node)
+        };
+        assert_eq!(beat("sys.n.hb.brain.b-1", "b-1", KIND_BRAIN).as_deref(), Some("b-1"));
+        assert_eq!(beat("sys.n.hb.shield.s-1", "s-1", KIND_SHIELD).as_deref(), Some("s-1"));
+        let forged = [
+            ("sys.n.hb.shield.s-2", "b-1", KIND_BRAIN),
+            ("sys.n.hb.shield.s-2", "s-2", KIND_BRAIN),
+            ("sys.n.hb.shield.s-2", "s-1", KIND_SHIELD),
+            ("sys.n.hb.shield.s-2", "s-2", 0),
+            ("sys.n.hb.brain.b-1", "b-2", KIND_BRAIN),
+            ("sys.n.hb.brain.b-1", "b-1", KIND_SHIELD),
+            ("sys.n.hb.brain", "", KIND_BRAIN),
+        ];
+        for (subject, node, kind) in forged {
+            assert_eq!(beat(subject, node, kind), None, "{node} as {kind} on {subject}");
+        }
+        assert_eq!(beat_of("sys.n.hb.brain.b-1", bytes::Bytes::from_static(&[0xff])), None);
     }
 }

@@ -11,7 +11,7 @@ use voltron_core::{Ids, WallClock};
 
 use super::Session;
 use crate::outbox::Ticket;
-use crate::rooms::{Dialect, Joiner, SubId};
+use crate::rooms::{Dialect, Joiner, SubId, come_again};
 use crate::route::Route;
 
 /// SUBs without their result at a time.
@@ -93,8 +93,11 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
     }
 
     fn begin_sub(&mut self, request: &SubRequest, dialect: Dialect) {
+        let shared = self.shared.clone();
         let refused = |code: Code, text: &str| {
-            dialect.sub(&SubResult::refused(request.id, Some(&request.room), code, Some(text)))
+            let retry_after_ms = come_again(&shared, code);
+            let refused = SubResult::refused(request.id, Some(&request.room), code, Some(text));
+            dialect.sub(&SubResult { retry_after_ms, ..refused })
         };
         let (route, rights) = match self.gate.room(&request.room) {
             Ok(found) => found,

@@ -68,6 +68,20 @@ pub const PLANTED: &[Planted] = &[
         .behind("brain.commit-retried"),
     swarm("duplicate-applied", Mutant::DuplicateApplied, "brain/model", &["A1", "A3"]).behind("brain.dedupe-hit"),
     swarm("gap-ignored", Mutant::GapIgnored, "shield", &["A5"]).behind("shield.gap"),
+    test(
+        "shared-snapshot-stale",
+        Mutant::SharedSnapshotStale,
+        "shield",
+        "lib",
+        "rooms::core::tests::joins::a_shared_snapshot_is_fresh_and_the_result_is_at_the_head",
+    ),
+    test(
+        "heartbeat-unchecked",
+        Mutant::HeartbeatUnchecked,
+        "shield",
+        "lib",
+        "server::heartbeat::tests::a_heartbeat_is_the_word_of_its_subject",
+    ),
     swarm("reorder-after-resubscribe", Mutant::ReorderAfterResubscribe, "shield", &["A5"]).behind("shield.resume"),
     // Two owners again, each of whom hears that its entry is stored.
     swarm("expectation-left-out", Mutant::ExpectationLeftOut, "spine", &["A1", "A6", "A7", "A8", "A9", "A11"])

@@ -51,7 +51,7 @@ fn outbox() -> Arc<Outbox> {
 }
 
 fn ok(order: u64) -> Brief {
-    Brief { message_id: id(order), code: 0 }
+    Brief { message_id: id(order), code: 0, head: (1, order) }
 }
 
 #[test]

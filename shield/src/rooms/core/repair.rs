@@ -3,7 +3,7 @@
 
 use proto::Code;
 
-use super::{Core, Effect, Entry, Fit, Note, Phase, READS_MAX, RESOLVES_MAX, Repair, Ring, SubId};
+use super::{Core, Effect, Entry, Fit, Note, READS_MAX, RESOLVES_MAX, Repair, Ring};
 use crate::outbox::Class;
 
 impl Core {
@@ -14,7 +14,7 @@ impl Core {
             self.owner = Some((node.to_owned(), term));
         }
         if epoch > cursor.epoch {
-            self.announce(0);
+            self.announce();
         } else if epoch == cursor.epoch && pos > cursor.fence {
             self.repair_to(pos);
         }
@@ -52,7 +52,7 @@ impl Core {
                 }
                 Fit::NewEpoch => {
                     self.repair = None;
-                    return self.announce(0);
+                    return self.announce();
                 }
                 // What stood between was trimmed away.
                 Fit::Gap => return self.unrecoverable(),
@@ -77,22 +77,10 @@ impl Core {
     pub(super) fn unrecoverable(&mut self) {
         self.note(Note::Unrecoverable);
         self.forget();
-        let gone: Vec<SubId> = self
-            .subs
-            .iter()
-            .filter(|(_, sub)| !matches!(sub.phase, Phase::Syncing { .. } | Phase::Granted))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in gone {
-            self.subs.remove(&id);
+        for id in self.subs.followers() {
+            self.subs.remove(id);
             self.out.push(Effect::Remove { id, code: Code::GapUnrecoverable });
         }
-        self.rescue_granted();
-    }
-
-    /// What we followed is not what the owner has.
-    pub(super) fn diverged(&mut self) {
-        self.unrecoverable();
     }
 
     pub(super) fn forget(&mut self) {

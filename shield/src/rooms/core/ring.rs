@@ -37,12 +37,17 @@ impl Ring {
         }
     }
 
+    /// True if [`Ring::after`] has them.
+    pub(super) fn reaches(&self, seq: u64, head: u64) -> bool {
+        seq >= head || self.kept.front().is_some_and(|oldest| oldest.first_seq <= seq + 1)
+    }
+
     /// The events after `seq` up to `head`; `None` if the ring does not reach back so far.
     pub(super) fn after(&self, seq: u64, head: u64) -> Option<Vec<Bytes>> {
         if seq >= head {
             return Some(Vec::new());
         }
-        if self.kept.front()?.first_seq > seq + 1 {
+        if !self.reaches(seq, head) {
             return None;
         }
         let mut events = Vec::new();

@@ -2,7 +2,11 @@ use super::*;
 use proptest::prelude::*;
 use prost::Message as _;
 use proto::internal::LogEntry;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+
+mod joins;
+
+const PATIENCE_MS: u64 = 10_000;
 
 /// A room's log and its owner, as far as a Shield can tell.
 #[derive(Default)]
@@ -12,12 +16,22 @@ struct Room {
     seq: u64,
     chain: u64,
     pos: u64,
+    /// (seq, position, chain) after each entry.
+    heads: Vec<(u64, u64, u64)>,
 }
 
 fn envelope(epoch: u64, seq: u64) -> Bytes {
     let event = v1::Event { epoch, seq, ..v1::Event::default() };
     let payload = Some(v1::envelope::Payload::Event(event));
     v1::Envelope { payload, ..v1::Envelope::default() }.encode_to_vec().into()
+}
+
+fn event(frame: &Bytes) -> v1::Event {
+    let envelope = v1::Envelope::decode(frame.slice(1..)).unwrap();
+    match envelope.payload {
+        Some(v1::envelope::Payload::Event(event)) => event,
+        other => panic!("an event: {other:?}"),
+    }
 }
 
 impl Room {
@@ -43,6 +57,7 @@ impl Room {
         let entry = Entry::decode(pos, &body);
         self.chain = entry.chain;
         self.pos = pos;
+        self.heads.push((self.seq, pos, self.chain));
         entry
     }
 
@@ -68,15 +83,29 @@ impl Room {
     }
 
     fn sync(&self, ask: &v1::Sync) -> SyncReply {
-        SyncReply {
+        let mut reply = SyncReply {
             epoch: self.epoch,
             term: 1,
             seq: self.seq,
             pos: self.pos,
             chain: self.chain,
-            snapshot: if ask.leave_only { Vec::new() } else { vec![envelope(self.epoch, self.seq)] },
             ..SyncReply::default()
+        };
+        let events = |from: u64| (from + 1..=self.seq).map(|seq| envelope(self.epoch, seq)).collect();
+        match ask.since {
+            _ if ask.leave_only => {}
+            Some(since) if since.epoch == self.epoch && since.seq <= self.seq => {
+                reply.recovered = true;
+                reply.events = events(since.seq);
+            }
+            since => {
+                reply.snapshot = vec![envelope(self.epoch, self.seq)];
+                if since.is_none() {
+                    reply.events = events(self.seq.saturating_sub(ask.history.into()));
+                }
+            }
         }
+        reply
     }
 }
 
@@ -84,6 +113,9 @@ impl Room {
 #[derive(Default, Debug)]
 struct Heard {
     admitted: Option<(u64, u64)>,
+    /// How many events up to that place its result announced.
+    replays: u64,
+    refused: Option<Code>,
     events: Vec<u64>,
     announced: u32,
     removed: Option<Code>,
@@ -92,6 +124,7 @@ struct Heard {
 struct World {
     room: Room,
     core: Core,
+    now_ms: u64,
     heard: BTreeMap<SubId, Heard>,
     /// Effects that are answered later.
     open: VecDeque<Effect>,
@@ -99,27 +132,38 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { room: Room::new(), core: Core::default(), heard: BTreeMap::new(), open: VecDeque::new() }
+        Self {
+            room: Room::new(),
+            core: Core::new(PATIENCE_MS),
+            now_ms: 0,
+            heard: BTreeMap::new(),
+            open: VecDeque::new(),
+        }
     }
 
     fn step(&mut self, input: Input) {
-        for effect in self.core.step(input) {
+        for effect in self.core.step(self.now_ms, input) {
             match effect {
-                Effect::Admit { id, epoch, seq, .. } => {
+                Effect::Admit { id, epoch, seq, replays, replay, .. } => {
                     let heard = self.heard.entry(id).or_default();
                     assert!(heard.admitted.replace((epoch, seq)).is_none(), "one result a SUB");
+                    assert_eq!(heard.refused, None, "one result a SUB");
+                    heard.replays = replays;
+                    heard.events.extend(replay.iter().map(|frame| event(frame).seq));
                 }
                 Effect::Event { id, frame, class } => {
-                    let envelope = v1::Envelope::decode(frame.slice(1..)).unwrap();
-                    let Some(v1::envelope::Payload::Event(event)) = envelope.payload else { panic!("an event") };
                     let heard = self.heard.get_mut(&id).expect("admitted first");
                     if class != Class::Ephemeral {
-                        heard.events.push(event.seq);
+                        heard.events.push(event(&frame).seq);
                     }
                 }
                 Effect::Announce { id, .. } => self.heard.get_mut(&id).expect("admitted").announced += 1,
                 Effect::Remove { id, code } => self.heard.entry(id).or_default().removed = Some(code),
-                Effect::Refuse { id, code, message } => panic!("{id} refused: {code} {message}"),
+                Effect::Refuse { id, code, .. } => {
+                    let heard = self.heard.entry(id).or_default();
+                    assert!(heard.admitted.is_none(), "one result a SUB");
+                    assert!(heard.refused.replace(code).is_none(), "one result a SUB");
+                }
                 Effect::Note(_) => {}
                 other => self.open.push_back(other),
             }
@@ -147,7 +191,7 @@ impl World {
     }
 
     fn join(&mut self, id: SubId) {
-        self.step(Input::Join { id, ask: v1::Sync::default() });
+        self.step(Input::Join { id, ask: v1::Sync::default(), floor: (0, 0) });
     }
 
     /// Answers everything, then lets a heartbeat say where the head is.
@@ -232,7 +276,8 @@ proptest! {
             prop_assert_eq!(heard.removed, None, "subscriber {}", id);
             let (epoch, from) = heard.admitted.expect("everybody came in");
             prop_assert_eq!(epoch, 1);
-            let expected: Vec<u64> = (from + 1..=world.room.seq).collect();
+            prop_assert_eq!(heard.refused, None, "subscriber {}", id);
+            let expected: Vec<u64> = (from - heard.replays + 1..=world.room.seq).collect();
             prop_assert_eq!(&heard.events, &expected, "subscriber {} from {}", id, from);
         }
     }
@@ -296,10 +341,11 @@ fn live_events_of_a_deposed_owner_are_dropped() {
     world.settle();
     let live = |term, n| Input::Live(LiveBatch { epoch: 1, term, n, events: vec![Bytes::from_static(b"\x01")] });
     let count = |effects: Vec<Effect>| effects.len();
-    assert_eq!(count(world.core.step(live(2, 1))), 1);
-    assert_eq!(count(world.core.step(live(2, 1))), 0, "twice");
-    assert_eq!(count(world.core.step(live(1, 9))), 0, "a lower term");
-    assert_eq!(count(world.core.step(live(2, 2))), 1);
+    let now_ms = world.now_ms;
+    assert_eq!(count(world.core.step(now_ms, live(2, 1))), 1);
+    assert_eq!(count(world.core.step(now_ms, live(2, 1))), 0, "twice");
+    assert_eq!(count(world.core.step(now_ms, live(1, 9))), 0, "a lower term");
+    assert_eq!(count(world.core.step(now_ms, live(2, 2))), 1);
 }
 
 #[test]
@@ -325,15 +371,18 @@ fn who_asked_for_the_snapshot_may_leave_without_harm_to_others() {
             matches!(effect, Effect::Sync { of: SyncFor::Sub(id), ask, .. } if *id == of && ask.leave_only == leave)
         })
     };
-    assert!(asked(&core.step(Input::Join { id: 1, ask: v1::Sync::default() }), 1, false));
-    assert!(asked(&core.step(Input::Join { id: 2, ask: v1::Sync::default() }), 2, true), "shares what 1 asked for");
+    assert!(asked(&core.step(0, Input::Join { id: 1, ask: v1::Sync::default(), floor: (0, 0) }), 1, false));
+    assert!(
+        asked(&core.step(0, Input::Join { id: 2, ask: v1::Sync::default(), floor: (0, 0) }), 2, true),
+        "shares what 1 asked for"
+    );
     let leave = v1::Sync { leave_only: true, ..v1::Sync::default() };
-    assert_eq!(core.step(Input::Synced { of: SyncFor::Sub(2), reply: Ok(room.sync(&leave)) }), []);
-    assert!(asked(&core.step(Input::Leave { id: 1 }), 2, false), "2 asks for itself");
+    assert_eq!(core.step(0, Input::Synced { of: SyncFor::Sub(2), reply: Ok(room.sync(&leave)) }), []);
+    assert!(asked(&core.step(0, Input::Leave { id: 1 }), 2, false), "2 asks for itself");
     let reply = Ok(room.sync(&v1::Sync::default()));
-    assert_eq!(core.step(Input::Synced { of: SyncFor::Sub(1), reply }), [], "nobody's any more");
+    assert_eq!(core.step(0, Input::Synced { of: SyncFor::Sub(1), reply }), [], "nobody's any more");
     let reply = Ok(room.sync(&v1::Sync::default()));
-    let effects = core.step(Input::Synced { of: SyncFor::Sub(2), reply });
+    let effects = core.step(0, Input::Synced { of: SyncFor::Sub(2), reply });
     assert!(matches!(effects[..], [Effect::Admit { id: 2, seq: 1, .. }]), "{effects:?}");
 }
 
@@ -343,9 +392,9 @@ fn a_replay_after_the_last_number_there_is_is_none() {
     room.append(1);
     let mut core = Core::default();
     let since = Some(v1::Head { epoch: 1, seq: u64::MAX });
-    core.step(Input::Join { id: 1, ask: v1::Sync { since, ..v1::Sync::default() } });
+    core.step(0, Input::Join { id: 1, ask: v1::Sync { since, ..v1::Sync::default() }, floor: (0, 0) });
     let reply = SyncReply { recovered: true, ..room.sync(&v1::Sync::default()) };
-    let effects = core.step(Input::Synced { of: SyncFor::Sub(1), reply: Ok(reply) });
+    let effects = core.step(0, Input::Synced { of: SyncFor::Sub(1), reply: Ok(reply) });
     assert!(matches!(&effects[..], [Effect::Sync { ask, .. }] if ask.since.is_none()), "a snapshot: {effects:?}");
 }
 

@@ -46,8 +46,12 @@ pub(crate) async fn owner<S: Spine, C: WallClock, I: Ids>(
         }
         match shared.replies.call(&route.input, body.clone(), left).await {
             Ok(reply) => {
-                return SyncReply::decode(reply)
-                    .map_err(|_| (Code::Unavailable, "unreadable answer of the owner".into()));
+                let reply = SyncReply::decode(reply)
+                    .map_err(|_| (Code::Unavailable, "unreadable answer of the owner".to_owned()))?;
+                if reply.code == 0 {
+                    shared.absent.served(&route.key);
+                }
+                return Ok(reply);
             }
             Err(CallError::NoResponders) => {}
             Err(CallError::Timeout) => {

@@ -11,7 +11,7 @@ use spine::{Spine, StreamSeq, Via};
 use voltron_core::trace::{self, Record};
 use voltron_core::{Ids, WallClock, mark};
 
-use super::seat::refuse;
+use super::seat::{come_again, refuse};
 use super::{Room, ask};
 use crate::outbox::{Class, Frame, Outbox, Pushed};
 use crate::rooms::core::{Effect, Input, Note, SubId, SyncFor};
@@ -39,16 +39,16 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
                     if code == Code::RoomAbsent {
                         self.shared.absent.note(&self.route.key, seat.asked);
                     }
-                    refuse(&seat, code, &message);
+                    refuse(&seat, code, &message, come_again(&self.shared, code));
                 }
             }
-            Effect::Admit { id, epoch, seq, recovered, replay, snapshot, members } => {
+            Effect::Admit { id, epoch, seq, recovered, replays, replay, snapshot, members } => {
                 let Some(seat) = self.seats.get(&id) else { return };
                 if recovered {
                     mark!("shield.resume");
                 }
                 let room = self.route.key.room.as_str();
-                let result = SubResult::ok(seat.request, room, (epoch, seq), recovered, replay.len() as u64);
+                let result = SubResult::ok(seat.request, room, (epoch, seq), recovered, replays);
                 seat.outbox.admit(seat.dialect.sub(&result), &seat.ticket);
                 let members = (!members.is_empty()).then(|| frame::publish(&members));
                 for frame in replay.into_iter().chain(snapshot).chain(members) {
@@ -188,8 +188,21 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
             return;
         };
         let (shared, route, results) = (self.shared.clone(), self.route.clone(), self.results.clone());
+        let joins = matches!(of, SyncFor::Sub(_)).then(|| self.shared.rooms.joins.clone());
         voltron_core::tasks::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            if after_ms > 0 {
+                tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            }
+            let _place = match joins {
+                Some(joins) => joins.acquire_owned().await.ok(),
+                None => None,
+            };
+            if matches!(of, SyncFor::Sub(_)) && shared.absent.knows(&route.key) {
+                // Another has just asked.
+                let absent = Err((Code::RoomAbsent, Code::RoomAbsent.message().to_owned()));
+                let _ = results.send(Input::Synced { of, reply: absent });
+                return;
+            }
             let reply = ask::owner(&shared, &route, &asker, v1::system_signal::Ask::Sync(ask)).await;
             let _ = results.send(Input::Synced { of, reply });
         });

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use proto::json::{SubResult, Unsubbed};
 use proto::{Code, frame, v1};
+use spine::Spine;
+use voltron_core::{Ids, WallClock};
 
 use super::Asker;
 use crate::outbox::{Frame, Outbox, Ticket};
 use crate::rooms::{Asked, SubId};
 use crate::route::Route;
+use crate::shared::Shared;
 
 /// A connection that wants to subscribe.
 pub(crate) struct Joiner {
@@ -57,9 +60,28 @@ impl Dialect {
     }
 }
 
+/// The least pause after which a SUB that was refused for the moment comes again, and over how long a crowd of them is
+/// spread, in ms.
+const AGAIN_MS: u64 = 500;
+const AGAIN_SPREAD_MS: u64 = 1500;
+/// When to look again for a room that does not exist, in ms: asking costs nothing while that is remembered.
+const ABSENT_MS: u32 = 1000;
+
+/// When who got this refusal should come again, in ms; `None`: it is for good.
+pub(crate) fn come_again<S: Spine, C: WallClock, I: Ids>(shared: &Shared<S, C, I>, code: Code) -> Option<u32> {
+    match code {
+        Code::RoomAbsent => Some(ABSENT_MS),
+        Code::Busy | Code::Unavailable => {
+            Some(u32::try_from(AGAIN_MS + shared.below("sub-again", AGAIN_SPREAD_MS)).unwrap_or(u32::MAX))
+        }
+        _ => None,
+    }
+}
+
 /// The refusal of a SUB.
-pub(super) fn refuse(seat: &Joiner, code: Code, text: &str) {
-    let result = SubResult::refused(seat.request, Some(seat.route.key.room.as_str()), code, Some(text));
+pub(super) fn refuse(seat: &Joiner, code: Code, text: &str, retry_after_ms: Option<u32>) {
+    let room = seat.route.key.room.as_str();
+    let result = SubResult { retry_after_ms, ..SubResult::refused(seat.request, Some(room), code, Some(text)) };
     seat.outbox.refuse(seat.dialect.sub(&result), &seat.ticket);
     // The next SUB of that connection may wait for this.
     seat.outbox.nudge();
