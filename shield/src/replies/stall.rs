@@ -94,7 +94,7 @@ impl<S: Spine> Replies<S> {
         }
     }
 
-    fn expired(&self, route: &Route) -> Vec<super::Pending> {
+    fn expired(&self, route: &Route) -> Vec<super::table::Taken> {
         let Some(before) = Instant::now().checked_sub(self.answer_timeout) else { return Vec::new() };
         self.table().expire(&route.key, before)
     }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +27,35 @@ const NIL: u16 = u16::MAX;
 pub(crate) enum Form {
     Binary,
     Text { id: Option<u64> },
+}
+
+/// A command that was taken out of the table to be answered. It counts as in flight until this is dropped: a drain must
+/// not end a connection between the two.
+pub(super) struct Taken {
+    pending: Pending,
+    leaving: Arc<AtomicUsize>,
+}
+
+impl Taken {
+    /// To be called under the table's lock.
+    fn new(pending: Pending, leaving: &Arc<AtomicUsize>) -> Self {
+        leaving.fetch_add(1, Ordering::SeqCst);
+        Self { pending, leaving: leaving.clone() }
+    }
+}
+
+impl std::ops::Deref for Taken {
+    type Target = Pending;
+
+    fn deref(&self) -> &Pending {
+        &self.pending
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.leaving.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// A command without an answer yet.
@@ -52,24 +82,24 @@ pub(super) enum Submitted {
         body: Bytes,
     },
     Waits,
-    Busy(Pending),
+    Busy(Taken),
     /// Nothing is taken any more.
-    Closed(Pending),
+    Closed(Taken),
 }
 
 pub(super) enum Answered {
     /// Nobody waits for that.
     Stray,
     Done {
-        pending: Pending,
-        overtaken: Vec<Pending>,
+        pending: Taken,
+        overtaken: Vec<Taken>,
     },
     /// Waits for somebody to serve the room; `begin`: the first to do so.
     Stalled {
         begin: Option<Arc<Route>>,
     },
     /// A 503 after its time.
-    Late(Pending),
+    Late(Taken),
 }
 
 /// What became of a probe.
@@ -132,6 +162,8 @@ pub(super) struct Table {
     resting: List,
     stalls: BTreeMap<RoomKey, Stall>,
     stalled: usize,
+    /// Taken out, and not answered yet. Rises under the table's lock alone.
+    leaving: Arc<AtomicUsize>,
     closed: bool,
 }
 
@@ -173,12 +205,13 @@ impl Table {
             resting: List::EMPTY,
             stalls: BTreeMap::new(),
             stalled: 0,
+            leaving: Arc::default(),
             closed: false,
         }
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.busy.len + self.stalled
+        self.busy.len + self.stalled + self.leaving.load(Ordering::SeqCst)
     }
 
     /// Takes nothing new from now on; what is in flight goes on.
@@ -189,13 +222,13 @@ impl Table {
     /// Takes a command in: to be published, or to wait behind others of its room.
     pub(super) fn submit(&mut self, pending: Pending, deadline: Instant) -> Submitted {
         if self.closed {
-            return Submitted::Closed(pending);
+            return Submitted::Closed(self.take(pending));
         }
         if !self.stalls.is_empty()
             && let Some(stall) = self.stalls.get_mut(&pending.route.key)
         {
             if self.stalled >= self.slots.len() {
-                return Submitted::Busy(pending);
+                return Submitted::Busy(Taken::new(pending, &self.leaving));
             }
             stall.queue.push_back(pending);
             self.stalled += 1;
@@ -204,8 +237,12 @@ impl Table {
         let (subject, body) = (pending.route.input.clone(), pending.body.clone());
         match self.claim(pending, deadline) {
             Ok(slot) => Submitted::Publish { slot, subject, body },
-            Err(pending) => Submitted::Busy(pending),
+            Err(pending) => Submitted::Busy(self.take(pending)),
         }
+    }
+
+    fn take(&self, pending: Pending) -> Taken {
+        Taken::new(pending, &self.leaving)
     }
 
     fn claim(&mut self, pending: Pending, until: Instant) -> Result<u16, Pending> {
@@ -234,10 +271,10 @@ impl Table {
     }
 
     /// A command that was not published after all.
-    pub(super) fn withdraw(&mut self, slot: u16) -> Option<Pending> {
+    pub(super) fn withdraw(&mut self, slot: u16) -> Option<Taken> {
         let pending = self.release(slot)?;
         self.tell_probe(&pending.route.key, slot, Probed::NoResponders);
-        Some(pending)
+        Some(self.take(pending))
     }
 
     fn tell_probe(&mut self, room: &RoomKey, slot: u16, outcome: Probed) -> bool {
@@ -264,7 +301,7 @@ impl Table {
         let route = pending.route.clone();
         self.tell_probe(&route.key, slot, Probed::NoResponders);
         if now >= until || self.stalled >= self.slots.len() {
-            return Answered::Late(pending);
+            return Answered::Late(self.take(pending));
         }
         let begin = !self.stalls.contains_key(&route.key);
         let stall = self.stalls.entry(route.key.clone()).or_default();
@@ -290,16 +327,16 @@ impl Table {
                 let earlier =
                     |other: &Pending| other.order < pending.order && Arc::ptr_eq(&other.outbox, &pending.outbox);
                 while let Some(at) = stall.queue.iter().position(earlier) {
-                    overtaken.extend(stall.queue.remove(at));
+                    overtaken.extend(stall.queue.remove(at).map(|earlier| Taken::new(earlier, &self.leaving)));
                     self.stalled -= 1;
                 }
             }
         }
-        Answered::Done { pending, overtaken }
+        Answered::Done { pending: self.take(pending), overtaken }
     }
 
     /// Commands whose answer did not come in time; their slots rest.
-    pub(super) fn sweep(&mut self, now: Instant) -> Vec<Pending> {
+    pub(super) fn sweep(&mut self, now: Instant) -> Vec<Taken> {
         let mut late = Vec::new();
         while self.busy.head != NIL && self.slots[usize::from(self.busy.head)].until <= now {
             let slot = self.busy.head;
@@ -309,7 +346,7 @@ impl Table {
             if let State::Busy(pending) = std::mem::replace(&mut entry.state, State::Resting) {
                 // Somebody took it: whoever waits behind it may go on.
                 self.tell_probe(&pending.route.key, slot, Probed::Served);
-                late.push(pending);
+                late.push(self.take(pending));
             }
             self.resting.push(&mut self.slots, slot);
         }
@@ -323,27 +360,31 @@ impl Table {
     }
 
     /// Takes out of a stall what arrived before `before`.
-    pub(super) fn expire(&mut self, room: &RoomKey, before: Instant) -> Vec<Pending> {
+    pub(super) fn expire(&mut self, room: &RoomKey, before: Instant) -> Vec<Taken> {
         let Some(stall) = self.stalls.get_mut(room) else { return Vec::new() };
         let mut old = Vec::new();
         while stall.queue.front().is_some_and(|pending| pending.since <= before) {
-            old.extend(stall.queue.pop_front());
+            old.extend(stall.queue.pop_front().map(|pending| Taken::new(pending, &self.leaving)));
         }
         self.stalled -= old.len();
         old
     }
 
     /// Takes the first command out of a stall.
-    pub(super) fn pop(&mut self, room: &RoomKey) -> Option<Pending> {
+    fn pop(&mut self, room: &RoomKey) -> Option<Pending> {
         let pending = self.stalls.get_mut(room)?.queue.pop_front()?;
         self.stalled -= 1;
         Some(pending)
     }
 
     /// The same, if it is still this one.
-    pub(super) fn pop_if(&mut self, room: &RoomKey, order: u64) -> Option<Pending> {
+    pub(super) fn pop_if(&mut self, room: &RoomKey, order: u64) -> Option<Taken> {
         let head = self.stalls.get(room)?.queue.front()?;
-        if head.order == order { self.pop(room) } else { None }
+        if head.order != order {
+            return None;
+        }
+        let pending = self.pop(room)?;
+        Some(self.take(pending))
     }
 
     /// The first command of a stall.

@@ -203,3 +203,62 @@ async fn nobody_at_all_is_said_after_two_seconds() {
     assert!(world.times("open.").len() < 40, "{} opens in 2 s", world.times("open.").len());
     assert_eq!(world.replies.in_flight(), 0);
 }
+
+/// Holds up whoever wakes the connection: so a test looks on while an answer is being queued.
+struct Gate {
+    reached: std::sync::mpsc::Sender<()>,
+    pass: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl std::task::Wake for Gate {
+    fn wake(self: Arc<Self>) {
+        self.reached.send(()).unwrap();
+        self.pass.lock().unwrap().recv().unwrap();
+    }
+}
+
+/// A drain ends a connection as soon as nothing is in flight: an answer must be in its queue by then. Two threads, as in
+/// production: one takes a command out of the table and answers it, the other asks meanwhile.
+#[tokio::test]
+async fn a_command_is_in_flight_until_its_answer_is_queued() {
+    for timed_out in [false, true] {
+        let world = World { spine: MockSpine::new(|_, _, _, _| {}), ..World::new(true).await };
+        let replies = Arc::new(Replies::new(
+            world.spine.clone(),
+            NodeId::parse("shield-1").unwrap(),
+            1,
+            Duration::from_secs(2),
+            world.replies.health.clone(),
+            world.absent.clone(),
+            world.replies.meters.clone(),
+        ));
+        replies.health.inbox_ready();
+        let world = World { replies: replies.clone(), ..world };
+        world.command(true).await;
+        assert_eq!(replies.in_flight(), 1);
+        let (reached, at_gate) = std::sync::mpsc::channel();
+        let (open, pass) = std::sync::mpsc::channel();
+        world.outbox.register(&Arc::new(Gate { reached, pass: Mutex::new(pass) }).into());
+        let answering = std::thread::spawn(move || {
+            if timed_out {
+                replies.expire(Instant::now() + Duration::from_secs(60));
+            } else {
+                let ack = v1::Ack { message_id: Bytes::from(vec![0; 16]), ..v1::Ack::default() };
+                replies.on_message(Message {
+                    subject: replies.slots[0].clone(),
+                    reply: None,
+                    status: None,
+                    stream_seq: None,
+                    body: ack.encode_to_vec().into(),
+                });
+            }
+        });
+        at_gate.recv().unwrap();
+        assert_eq!(world.replies.in_flight(), 1, "not queued yet; timed out: {timed_out}");
+        open.send(()).unwrap();
+        answering.join().unwrap();
+        assert_eq!(world.replies.in_flight(), 0);
+        let code = if timed_out { Code::OutcomeUnknown.as_u16() } else { 0 };
+        assert_eq!(world.answers(1).await, [u32::from(code)]);
+    }
+}
