@@ -40,6 +40,12 @@ pub enum Mutant {
     SharedSnapshotStale,
     /// A Shield believes a heartbeat whoever sent it.
     HeartbeatUnchecked,
+    /// The log is trimmed only while the older of the two stored snapshots is itself old enough.
+    TrimLooksAtTheOlder,
+    /// A snapshot whose append failed is the last one of its owner.
+    SnapshotGivenUp,
+    /// A snapshot is written only when nothing waits.
+    SnapshotAtRestOnly,
     /// Heartbeats name no heads of rooms that fell silent.
     NoTailDigest,
     /// Who takes a room over has forgotten which commands were applied.

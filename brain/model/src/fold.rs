@@ -94,6 +94,7 @@ impl Folded {
             chain: self.tail.chain,
             r#gen: self.tail.gen_id,
             state: Some(self.state.encode(self.tail.at)),
+            trims: Vec::new(),
         }
     }
 

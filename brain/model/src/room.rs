@@ -65,7 +65,7 @@ pub struct Rules {
     pub snapshot_entries: u64,
     /// ... or this many bytes, and more than the snapshot itself.
     pub snapshot_bytes: u64,
-    /// The log is trimmed below the older snapshot once that one is this old.
+    /// The log is trimmed to the newest snapshot that is this old and not above the older of the two stored ones.
     pub trim_age_ms: i64,
 }
 
@@ -189,6 +189,9 @@ impl Room {
         }
         let mut at = self.retry.at;
         let mut sooner = |candidate: u64| at = Some(at.map_or(candidate, |at| at.min(candidate)));
+        if let Some(retry_at) = self.snap.retry_at() {
+            sooner(retry_at);
+        }
         if matches!(self.phase, Phase::Ready) && self.serving && self.retry.at.is_none() {
             if !self.snap.is_pending() {
                 sooner(self.active_ms.saturating_add(self.rules.idle_ms));
@@ -212,7 +215,9 @@ impl Room {
             Input::Message { reply, body } => self.on_message(reply, &body),
             Input::SnapshotWritten { token, outcome } => self.on_snapshot_written(token, outcome),
             Input::Read { token, draw, found } => {
-                if self.awaits(token, Phase::reads) {
+                if self.snap.awaits(token) {
+                    self.on_snapshots_read(found);
+                } else if self.awaits(token, Phase::reads) {
                     self.on_read(draw, found);
                 }
             }

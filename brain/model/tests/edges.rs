@@ -147,6 +147,44 @@ fn a_stored_entry_with_numbers_at_their_end_stops_nobody() {
     world.run(1000);
 }
 
+/// A length beyond every clock ends at the last moment that a clock can say, for each owner anew.
+#[test]
+fn a_ttl_beyond_every_clock_ends_at_the_clocks_end() {
+    for at in [i64::MIN, -5, 0] {
+        let (mut world, _) = opened();
+        let tail = world.streams.fold().0.tail;
+        let key = v1::KeySet { key: "k".into(), ver: 1, expires_at: i64::MAX, ..v1::KeySet::default() };
+        let lock = v1::Locked { mode: v1::LockMode::Write.into(), until: i64::MAX, ..v1::Locked::default() };
+        let envelopes = [Body::KeySet(key), Body::Locked(lock)].into_iter().zip(1..).map(|(body, seq)| {
+            let event = v1::Event { epoch: tail.epoch, seq, at, body: Some(body), ..v1::Event::default() };
+            let payload = Some(v1::envelope::Payload::Event(event));
+            v1::Envelope { payload, ..v1::Envelope::default() }.encode_to_vec().into()
+        });
+        let entry = LogEntry {
+            epoch: tail.epoch,
+            term: tail.term,
+            prev: tail.fence,
+            prev_chain: tail.chain,
+            r#gen: tail.gen_id,
+            at: tail.at,
+            kind: Kind::Events.into(),
+            envelopes: envelopes.collect(),
+            ..LogEntry::default()
+        };
+        world.streams.append_any(entry.encode_to_vec().into());
+        for _ in 0..2 {
+            let b = world.add(Rules { idle_ms: u64::MAX, ..Rules::default() });
+            world.open(b);
+            assert_eq!(world.opened(b).unwrap().code, 0);
+            let room = &world.owners[b].room;
+            let (slot, lock) = (room.committed().state.get("k").unwrap(), room.committed().state.lock().unwrap());
+            assert_eq!((slot.expires_at, lock.until), (i64::MAX, i64::MAX));
+            let left = u64::try_from(i64::MAX - world.now.wall_ms).unwrap();
+            assert_eq!(room.wake_at(), Some(world.now.mono_ms + left));
+        }
+    }
+}
+
 #[test]
 fn an_answer_of_another_kind_is_none_whatever_its_token() {
     let mut world = World::default();

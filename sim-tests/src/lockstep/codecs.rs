@@ -47,7 +47,7 @@ codecs! {
         Snapshot SNAPSHOT, Member MEMBER, PresenceSnapshot PRESENCE_SNAPSHOT, PresenceDiff PRESENCE_DIFF, Ack ACK,
         SystemSignal SYSTEM_SIGNAL, Cursor CURSOR, Sync SYNC, Get GET;
     internal: LogEntry, Owned, Deleted, Open, Opened, Live, SyncReply, DedupeEntry, DedupeUser, RoomState, Ttl,
-        RoomSnapshot, PresenceEntry, PresenceDelta, Clock, Tail, Heartbeat,
+        RoomSnapshot, TrimPoint, PresenceEntry, PresenceDelta, Clock, Tail, Heartbeat,
 }
 
 /// The message of that name.

@@ -109,6 +109,27 @@ pub const PLANTED: &[Planted] = &[
         "contract_sim",
         "jetstream::purge_keeps_the_position_and_later",
     ),
+    test(
+        "trim-looks-at-the-older",
+        Mutant::TrimLooksAtTheOlder,
+        "brain/model",
+        "snapshots",
+        "the_log_of_a_busy_room_is_trimmed_all_day",
+    ),
+    test(
+        "snapshot-given-up",
+        Mutant::SnapshotGivenUp,
+        "brain/model",
+        "snapshots",
+        "after_a_failed_append_snapshots_go_on",
+    ),
+    test(
+        "snapshot-at-rest-only",
+        Mutant::SnapshotAtRestOnly,
+        "brain/model",
+        "snapshots",
+        "a_saturated_room_writes_snapshots",
+    ),
     // Shows only if a room's very last republish is lost and nothing touches the room any more. The swarm's rooms are
     // touched to the end: by what clients say, and by the next take-over, reconnect or resume, each of which repairs. Even
     // where everybody fell silent early in 80 % of its runs, and republishes were lost in 40 %, it found 2 in 100 seeds.

@@ -287,7 +287,8 @@ defmodule Brain.Proto.Internal.RoomSnapshot do
           pos: non_neg_integer(),
           chain: non_neg_integer(),
           gen: non_neg_integer(),
-          state: nil | Brain.Proto.Internal.RoomState.t()
+          state: nil | Brain.Proto.Internal.RoomState.t(),
+          trims: [Brain.Proto.Internal.TrimPoint.t()]
         }
 
   message([
@@ -297,7 +298,25 @@ defmodule Brain.Proto.Internal.RoomSnapshot do
     {4, :pos, :uint64, :single},
     {5, :chain, :fixed64, :single},
     {6, :gen, :fixed64, :single},
-    {7, :state, {:message, Brain.Proto.Internal.RoomState}, :optional}
+    {7, :state, {:message, Brain.Proto.Internal.RoomState}, :optional},
+    {8, :trims, {:message, Brain.Proto.Internal.TrimPoint}, :repeated}
+  ])
+end
+
+defmodule Brain.Proto.Internal.TrimPoint do
+  @moduledoc """
+  `arqon.internal.v1.TrimPoint`
+  """
+  use Brain.Codec.Message
+
+  @type t :: %__MODULE__{
+          pos: non_neg_integer(),
+          at: integer()
+        }
+
+  message([
+    {1, :pos, :uint64, :single},
+    {2, :at, :int64, :single}
   ])
 end
 

@@ -42,7 +42,7 @@ defmodule Brain.Room.Core do
   @typedoc """
   Durations and sizes from the configuration: without a request for `idle_ms` a room becomes dormant; a snapshot is
   written once the log since the last one has `snapshot_entries`, or `snapshot_bytes` and more than the snapshot itself;
-  the log is trimmed below the older snapshot once that one is `trim_age_ms` old.
+  the log is trimmed to the newest snapshot that is `trim_age_ms` old and not above the older of the two stored ones.
   """
   @type rules :: %{
           idle_ms: non_neg_integer,
@@ -223,10 +223,10 @@ defmodule Brain.Room.Core do
   def wake_at(%{phase: :gone}), do: nil
 
   def wake_at(%{phase: :ready, serving: true, retry: %{at: nil}} = core) do
-    sooner(idle_at(core), next_end_at(core))
+    core |> idle_at() |> sooner(next_end_at(core)) |> sooner(core.snap.retry.at)
   end
 
-  def wake_at(core), do: core.retry.at
+  def wake_at(core), do: sooner(core.retry.at, core.snap.retry.at)
 
   defp idle_at(core) do
     if Snapshot.pending?(core.snap), do: nil, else: Saturating.u64(core.active_ms + core.rules.idle_ms)
@@ -267,6 +267,10 @@ defmodule Brain.Room.Core do
 
   defp take(core, {:snapshot_written, token, outcome}) do
     Snapshot.on_snapshot_written(core, token, outcome)
+  end
+
+  defp take(%{snap: %{asked: token}} = core, {:read, token, _draw, found}) do
+    Snapshot.on_snapshots_read(core, found)
   end
 
   # What is left are answers to the question that is open. An answer closes it; what answers a question of another kind

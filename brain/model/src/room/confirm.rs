@@ -91,7 +91,7 @@ impl Room {
             Phase::Appending => self.send(),
             Phase::Resolving => self.resolve(),
             Phase::Recheck => self.recheck(),
-            Phase::Anchoring => self.load(),
+            Phase::Anchoring => self.read_snapshots(),
             Phase::Subscribing => self.subscribe(),
             Phase::Confirming(_) | Phase::ConfirmGen => self.confirm(),
             Phase::New | Phase::Ready | Phase::Gone => {}

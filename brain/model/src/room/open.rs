@@ -103,7 +103,7 @@ impl Room {
                     Some((first, rest)) if first.pos == anchor.pos && chain(&first.body) == anchor.chain => {
                         load.folded = Some(Folded::restore(anchor));
                         load.writer = LogEntry::decode(first.body.clone()).ok().as_ref().and_then(writer);
-                        self.begin_fold(anchor.pos == load.newest.as_ref().map_or(0, |newest| newest.pos));
+                        self.begin_fold(Some(anchor));
                         messages = rest;
                     }
                     _ => {
@@ -118,7 +118,7 @@ impl Room {
                     let mut start = load.newest.as_ref().map(Folded::restore).unwrap_or_default();
                     (start.tail.pos, start.tail.fence, start.tail.chain) = (0, 0, 0);
                     load.folded = Some(start);
-                    self.begin_fold(!load.unanchored);
+                    self.begin_fold(None);
                 }
             }
         }
@@ -132,9 +132,9 @@ impl Room {
         self.loaded(load);
     }
 
-    fn begin_fold(&mut self, snapshot_is_newest: bool) {
+    fn begin_fold(&mut self, anchor: Option<&RoomSnapshot>) {
         self.ring.clear();
-        self.snap.begin(snapshot_is_newest);
+        self.snap.begin(anchor, self.rules.trim_age_ms);
     }
 
     fn load_message(&mut self, load: &mut Load, message: &StoredMessage) {

@@ -67,7 +67,12 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn begin(&mut self, mono_ms: u64) {
-        self.pause_ms = (self.pause_ms * 2).clamp(RETRY_MIN_MS, RETRY_MAX_MS);
+        self.begin_between(mono_ms, RETRY_MIN_MS, RETRY_MAX_MS);
+    }
+
+    /// Between these two pauses.
+    pub(super) fn begin_between(&mut self, mono_ms: u64, min_ms: u64, max_ms: u64) {
+        self.pause_ms = (self.pause_ms * 2).clamp(min_ms, max_ms);
         self.at = Some(mono_ms.saturating_add(self.pause_ms));
     }
 }

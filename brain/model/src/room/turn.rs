@@ -1,12 +1,14 @@
 //! What a room does when nothing is awaited: confirm, renew its epoch, answer, build the next entry, or rest.
 
 use proto::Code;
+use voltron_core::mutant;
 
 use super::{Phase, Room};
 use crate::io::Why;
 
 impl Room {
     pub(super) fn on_wake(&mut self) {
+        self.read_snapshots_if_due();
         if self.retry.at.is_some_and(|at| at <= self.now.mono_ms) {
             self.retry.at = None;
             self.retry_now();
@@ -33,6 +35,7 @@ impl Room {
         if !matches!(self.phase, Phase::Ready) {
             return;
         }
+        self.shorten();
         let ended = !self.committed.state.ended(self.room_time()).is_empty();
         let quiet = self.queue.is_empty() && self.held.is_empty() && self.opens.is_empty();
         if quiet && !ended && self.renew_above.is_none() {
@@ -59,12 +62,23 @@ impl Room {
         }
     }
 
-    /// Nothing to do: stop if asked to, go dormant if it was quiet for long, write a snapshot if one is due.
+    /// Nothing is in flight, so what is committed is all there is: writes a snapshot if one is due and trims the log. After
+    /// each commit, for a saturated room never rests.
+    fn shorten(&mut self) {
+        if self.stopping {
+            return;
+        }
+        if !mutant!(SnapshotAtRestOnly) || self.queue.is_empty() {
+            self.snapshot_if_due();
+        }
+        self.trim();
+    }
+
+    /// Nothing to do: stop if asked to, go dormant if it was quiet for long.
     pub(super) fn rest(&mut self) {
         if self.stopping {
             return self.step_down(Why::Stopped, None);
         }
-        self.snapshot_if_due();
         let idle = self.now.mono_ms.saturating_sub(self.active_ms) >= self.rules.idle_ms;
         if idle && self.serving && self.snapshot_for_dormancy() {
             self.step_down(Why::Idle, None);

@@ -48,8 +48,16 @@ pub(super) fn streams(heritage: Heritage) -> Streams {
     };
     let body: Bytes = entry.encode_to_vec().into();
     let seq = if heritage == Heritage::End { u64::MAX } else { 300 };
-    let snapshot =
-        RoomSnapshot { epoch, term, seq, pos: 1, chain: chain(&body), r#gen: GENERATION, state: Some(state) };
+    let snapshot = RoomSnapshot {
+        epoch,
+        term,
+        seq,
+        pos: 1,
+        chain: chain(&body),
+        r#gen: GENERATION,
+        state: Some(state),
+        trims: Vec::new(),
+    };
     streams.append_any(body);
     match heritage {
         Heritage::Tombstone => return streams,

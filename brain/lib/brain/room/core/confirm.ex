@@ -5,7 +5,7 @@ defmodule Brain.Room.Core.Confirm do
   """
 
   alias Brain.Room.{Chain, Core, Fold, Saturating}
-  alias Brain.Room.Core.{Commit, Open, Parts}
+  alias Brain.Room.Core.{Commit, Open, Parts, Snapshot}
 
   @typedoc "A confirmation in progress: was the head found in its place, and where the log is read on from."
   @type progress :: {head_seen? :: boolean, from :: non_neg_integer}
@@ -101,7 +101,8 @@ defmodule Brain.Room.Core.Confirm do
   @spec retry_now(Core.t()) :: Core.t()
   def retry_now(%{phase: phase} = core) do
     case phase do
-      phase when phase in [:load_head, :load_gen, :anchoring] -> Open.load(core)
+      phase when phase in [:load_head, :load_gen] -> Open.load(core)
+      :anchoring -> Snapshot.read_snapshots(core)
       {:load_log, load} -> Open.read_log(core, load)
       :appending -> Commit.send_entry(core)
       :resolving -> Commit.resolve(core)

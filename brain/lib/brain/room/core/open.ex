@@ -120,7 +120,7 @@ defmodule Brain.Room.Core.Open do
     with [{pos, body} | rest] when pos == anchor.pos <- found.log,
          true <- Chain.chain(body) == anchor.chain do
       core
-      |> begin_fold(anchor.pos == load.newest.pos)
+      |> begin_fold(anchor)
       |> load_messages(%{load | folded: Fold.restore(anchor)}, rest)
       |> load_on(found)
     else
@@ -136,7 +136,7 @@ defmodule Brain.Room.Core.Open do
     start = %{start | tail: %{start.tail | pos: 0, fence: 0, chain: 0}}
 
     core
-    |> begin_fold(not load.unanchored)
+    |> begin_fold(nil)
     |> load_messages(%{load | folded: start}, found.log)
     |> load_on(found)
   end
@@ -150,8 +150,8 @@ defmodule Brain.Room.Core.Open do
 
   defp load_on({core, load}, _found), do: loaded(core, load)
 
-  defp begin_fold(core, newest?) do
-    %{core | ring: Ring.clear(core.ring), snap: Snapshot.begin(core.snap, newest?)}
+  defp begin_fold(core, anchor) do
+    %{core | ring: Ring.clear(core.ring), snap: Snapshot.begin(core.snap, anchor, core.rules.trim_age_ms)}
   end
 
   defp load_messages(core, load, messages) do

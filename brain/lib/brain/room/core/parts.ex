@@ -59,10 +59,10 @@ defmodule Brain.Room.Core.Parts do
     defstruct at: nil, pause_ms: 0
     @type t :: %__MODULE__{at: nil | non_neg_integer, pause_ms: non_neg_integer}
 
-    @doc "The next pause begins."
-    @spec begin(t, non_neg_integer) :: t
-    def begin(backoff, mono_ms) do
-      pause_ms = (backoff.pause_ms * 2) |> max(@retry_min_ms) |> min(@retry_max_ms)
+    @doc "The next pause begins, between these two."
+    @spec begin(t, non_neg_integer, non_neg_integer, non_neg_integer) :: t
+    def begin(backoff, mono_ms, min_ms \\ @retry_min_ms, max_ms \\ @retry_max_ms) do
+      pause_ms = (backoff.pause_ms * 2) |> max(min_ms) |> min(max_ms)
       %__MODULE__{at: Saturating.u64(mono_ms + pause_ms), pause_ms: pause_ms}
     end
   end

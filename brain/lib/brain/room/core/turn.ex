@@ -6,11 +6,13 @@ defmodule Brain.Room.Core.Turn do
 
   @doc "A deadline has passed."
   @spec on_wake(Core.t()) :: Core.t()
-  def on_wake(%{retry: %{at: at}, now: {_, mono_ms}} = core) when at != nil and at <= mono_ms do
+  def on_wake(core), do: core |> Snapshot.read_snapshots_if_due() |> retry_if_due()
+
+  defp retry_if_due(%{retry: %{at: at}, now: {_, mono_ms}} = core) when at != nil and at <= mono_ms do
     Confirm.retry_now(%{core | retry: %{core.retry | at: nil}})
   end
 
-  def on_wake(core), do: core
+  defp retry_if_due(core), do: core
 
   @doc "Finish what is in flight, answer, stop."
   @spec on_stop(Core.t()) :: Core.t()
@@ -25,7 +27,7 @@ defmodule Brain.Room.Core.Turn do
   @doc "Moves on as far as nothing is awaited."
   @spec pump(Core.t()) :: Core.t()
   def pump(%{retry: %{at: at}} = core) when at != nil, do: core
-  def pump(%{phase: :ready} = core), do: turn(core)
+  def pump(%{phase: :ready} = core), do: core |> shorten() |> turn()
 
   # What is committed may be read and told whatever is in flight, as long as that is not unresolved.
   def pump(%{phase: :appending, serving: true} = core) do
@@ -35,6 +37,11 @@ defmodule Brain.Room.Core.Turn do
   end
 
   def pump(core), do: core
+
+  # Nothing is in flight, so what is committed is all there is: writes a snapshot if one is due and trims the log. After each
+  # commit, for a saturated room never rests.
+  defp shorten(%{stopping: true} = core), do: core
+  defp shorten(core), do: core |> Snapshot.snapshot_if_due() |> Snapshot.trim()
 
   defp turn(core) do
     cond do
@@ -69,11 +76,10 @@ defmodule Brain.Room.Core.Turn do
 
   defp rest_if_ready(core), do: core
 
-  # Nothing to do: stop if asked to, go dormant if it was quiet for long, write a snapshot if one is due.
+  # Nothing to do: stop if asked to, go dormant if it was quiet for long.
   defp rest(%{stopping: true} = core), do: Speak.step_down(core, :stopped, nil)
 
   defp rest(%{now: {_, mono_ms}} = core) do
-    core = Snapshot.snapshot_if_due(core)
     idle? = max(mono_ms - core.active_ms, 0) >= core.rules.idle_ms
 
     with true <- idle? and core.serving,

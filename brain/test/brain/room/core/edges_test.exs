@@ -6,10 +6,11 @@ defmodule Brain.Room.EdgesTest do
 
   alias Brain.{Codec, RoomWorld}
   alias Brain.Proto.{Internal, V1}
-  alias Brain.Room.Core
+  alias Brain.Room.{Core, State}
 
   @u64_max 0xFFFF_FFFF_FFFF_FFFF
   @i64_min -0x8000_0000_0000_0000
+  @i64_max 0x7FFF_FFFF_FFFF_FFFF
 
   test "what waited before the last own commit is lost for sure" do
     {world, a} = served()
@@ -125,6 +126,48 @@ defmodule Brain.Room.EdgesTest do
     {_, reply} = sync(world, a, "bob", since.(9))
     assert %{code: 0, epoch: ^epoch, seq: 2, recovered: false} = reply
     assert reply.snapshot != []
+  end
+
+  # A length beyond every clock ends at the last moment that a clock can say, for each owner anew.
+  test "a ttl beyond every clock ends at the clock's end" do
+    for at <- [@i64_min, -5, 0] do
+      {world, _} = served()
+      tail = elem(fold(world.streams), 0).tail
+      key = {:key_set, %V1.KeySet{key: "k", ver: 1, expires_at: @i64_max}}
+      lock = {:locked, %V1.Locked{mode: :write, until: @i64_max}}
+
+      envelopes =
+        for {body, seq} <- [{key, 1}, {lock, 2}] do
+          event = %V1.Event{epoch: tail.epoch, seq: seq, at: at, body: body}
+          Codec.encode(%V1.Envelope{payload: {:event, event}})
+        end
+
+      entry = %Internal.LogEntry{
+        epoch: tail.epoch,
+        term: tail.term,
+        prev: tail.fence,
+        prev_chain: tail.chain,
+        gen: tail.gen_id,
+        at: tail.at,
+        kind: :events,
+        envelopes: envelopes
+      }
+
+      world = %{world | streams: append_any(world.streams, Codec.encode(entry))}
+
+      for _ <- 1..2, reduce: world do
+        world ->
+          {world, b} = add(world, %{Core.rules() | idle_ms: @u64_max})
+          world = open(world, b)
+          assert opened(world, b).code == 0
+          core = owner(world, b).core
+          state = Core.committed(core).state
+          assert {State.get(state, "k").expires_at, State.lock(state).until} == {@i64_max, @i64_max}
+          {wall_ms, mono_ms} = world.now
+          assert Core.wake_at(core) == mono_ms + @i64_max - wall_ms
+          world
+      end
+    end
   end
 
   test "a stored entry with numbers at their end stops nobody" do

@@ -5,7 +5,7 @@ defmodule Brain.Room.Core.SnapshotsTest do
   import Brain.RoomWorld
 
   alias Brain.{Codec, RoomWorld}
-  alias Brain.Proto.Internal
+  alias Brain.Proto.{Internal, V1}
   alias Brain.Room.{Core, State}
 
   test "a dormant room comes back from its snapshot and the log is trimmed below the older one" do
@@ -60,6 +60,170 @@ defmodule Brain.Room.Core.SnapshotsTest do
     world = input(world, a, {:snapshot_written, token + 1, {:stored, 1}})
     world = input(world, a, {:snapshot_written, token, :unresolved})
     assert owner(world, a).gone == :idle
+  end
+
+  # Small snapshots; the room never goes dormant.
+  @entries 8
+  @age_ms 300_000
+  defp often, do: %{Core.rules() | snapshot_entries: @entries, idle_ms: 1_000_000_000}
+
+  defp said(world, a, id) do
+    {wall_ms, _} = world.now
+    body = command_at("ann", all_rights(), id, wall_ms, %V1.Command{op: say("x")})
+    {world, ack} = ask(world, a, body)
+    assert ack.code == 0
+    world
+  end
+
+  # What is older than 9/8 of the age is at most two snapshots' worth.
+  defp bounded(world) do
+    entries = entries(world.streams)
+    cut = List.last(entries).at - div(@age_ms * 9, 8)
+    assert Enum.count(entries, &(&1.at < cut)) <= 2 * @entries
+    world
+  end
+
+  test "the log of a busy room is trimmed all day" do
+    # An entry each 5 s: a snapshot each 40 s, so that the older of two is never 300 s old. From the second hour on the
+    # owner changes more often than a snapshot is old enough, too.
+    {world, _} =
+      for id <- 1..1440, reduce: served(often()) do
+        {world, a} ->
+          world = world |> run(5000) |> said(a, id) |> bounded()
+
+          if id > 720 and rem(id, 45) == 0 do
+            {world, a} = add(%{world | owners: %{0 => owner(world, a)}}, often())
+            {open(world, a), a}
+          else
+            {world, a}
+          end
+      end
+
+    {wall_ms, _} = world.now
+    assert wall_ms - hd(entries(world.streams)).at >= @age_ms, "what is younger stays"
+    {:ok, newest} = Codec.decode(Internal.RoomSnapshot, elem(List.last(world.streams.snaps), 1))
+    assert length(newest.trims) in 1..24
+  end
+
+  test "a burst before a pause is trimmed after it" do
+    {world, a} = served(often())
+    world = Enum.reduce(1..200, world, &(&2 |> run(100) |> said(a, &1) |> bounded()))
+    world = Enum.reduce(201..240, world, &(&2 |> run(30_000) |> said(a, &1) |> bounded()))
+    assert length(world.streams.log) < 30
+  end
+
+  # Performs what is called for, but for snapshots, and says something until one of those is called for.
+  defp until_snapshot(world, a, id, left \\ 2 * @entries)
+  defp until_snapshot(_world, _a, _id, 0), do: flunk("no snapshot")
+
+  defp until_snapshot(world, a, id, left) do
+    {wall_ms, _} = world.now
+    world = send_to(world, a, 1, command_at("ann", all_rights(), id, wall_ms, %V1.Command{op: say("x")}))
+    world = calls_but_snapshots(world, a)
+    if owner(world, a).calls == [], do: world |> pass(10) |> until_snapshot(a, id + 1, left - 1), else: {world, id + 1}
+  end
+
+  defp calls_but_snapshots(world, a) do
+    case Enum.find(owner(world, a).calls, &(elem(&1, 0) != :write_snapshot)) do
+      nil ->
+        world
+
+      call ->
+        {world, outcome} = world |> update_owner(a, &%{&1 | calls: List.delete(&1.calls, call)}) |> perform(call)
+        world = if outcome, do: input(world, a, outcome), else: world
+        calls_but_snapshots(world, a)
+    end
+  end
+
+  test "after a failed append snapshots go on" do
+    for outcome <- [:unresolved, :refused, :wrong_last], stored? <- [false, true] do
+      {world, a} = served(often())
+      {world, id} = until_snapshot(world, a, 1)
+      {world, {:write_snapshot, token, 0, _} = call} = take_call(world, a)
+      world = if stored?, do: world |> perform(call) |> elem(0), else: world
+      {_, failed_ms} = world.now
+      world = input(world, a, {:snapshot_written, token, outcome})
+      assert Core.wake_at(owner(world, a).core) == failed_ms + 1000, "SNAP's head is read after a pause"
+      world = run(world, 1000)
+      assert length(world.streams.snaps) == 1
+      {world, _} = until_snapshot(world, a, id)
+      assert length(settle(world).streams.snaps) == 2
+    end
+  end
+
+  test "the pauses after failed appends grow to a minute" do
+    {world, a} = served(often())
+
+    {_, _, pauses} =
+      for _ <- 1..8, reduce: {world, 1, []} do
+        {world, id, pauses} ->
+          {world, id} = until_snapshot(world, a, id)
+          {world, {:write_snapshot, token, _, _}} = take_call(world, a)
+          world = input(world, a, {:snapshot_written, token, :refused})
+          {_, mono_ms} = world.now
+          pause = Core.wake_at(owner(world, a).core) - mono_ms
+          world = world |> pass(pause) |> input(a, :wake)
+          {calls_but_snapshots(world, a), id, [pause | pauses]}
+      end
+
+    assert Enum.reverse(pauses) == [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]
+  end
+
+  test "a saturated room writes snapshots" do
+    {world, a} = served(often())
+    world = send_to(world, a, 1, command("ann", 1, say("x")))
+
+    for id <- 2..(10 * @entries), reduce: world do
+      world ->
+        # While one entry is in flight the next command waits already: the room never rests.
+        world = send_to(world, a, 1, command("ann", id, say("x")))
+        {world, {:append, _, _, _} = append} = take_call(world, a)
+        {world, outcome} = perform(world, append)
+        world = world |> input(a, outcome) |> snapshots(a)
+        newest = if world.streams.snaps == [], do: 0, else: newest_pos(world)
+        assert Enum.count(world.streams.log, &(elem(&1, 0) > newest)) <= @entries + 1
+        world
+    end
+  end
+
+  defp snapshots(world, a) do
+    for {:write_snapshot, _, _, _} = call <- owner(world, a).calls, reduce: world do
+      world ->
+        world = update_owner(world, a, &%{&1 | calls: List.delete(&1.calls, call)})
+        {world, outcome} = perform(world, call)
+        input(world, a, outcome)
+    end
+  end
+
+  defp newest_pos(world) do
+    {:ok, snapshot} = Codec.decode(Internal.RoomSnapshot, elem(List.last(world.streams.snaps), 1))
+    snapshot.pos
+  end
+
+  test "the state that a new epoch begins with is written until it is stored" do
+    rules = %{Core.rules() | idle_ms: 500}
+    {world, a} = served(rules)
+    {world, _} = ask(world, a, command("ann", 1, set("k", "v")))
+    world = run(world, 1000)
+    {world, b} = add(%{world | streams: lose_tail(world.streams, 100)}, rules)
+    world = world |> input(b, {:open, slot(9000), true}) |> calls_but_snapshots(b)
+    entries = length(world.streams.log)
+
+    world =
+      for stored? <- [false, true], reduce: world do
+        world ->
+          {world, {:write_snapshot, token, _, _} = call} = take_call(world, b)
+          world = if stored?, do: world |> perform(call) |> elem(0), else: world
+          world = input(world, b, {:snapshot_written, token, :unresolved})
+          {_, mono_ms} = world.now
+          pause = Core.wake_at(owner(world, b).core) - mono_ms
+          assert pause <= 500, "nobody is served meanwhile"
+          world |> pass(pause) |> input(b, :wake) |> call(b)
+      end
+
+    world = settle(world)
+    assert opened(world, b).code == 0
+    assert length(world.streams.log) == entries, "no further entry was written for it"
   end
 
   test "a log lost below its snapshots begins a new epoch from the newest state" do
