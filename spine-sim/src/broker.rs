@@ -84,8 +84,12 @@ pub struct BrokerOptions {
     pub auth_timeout: Duration,
     /// How long one write may take before the connection counts as a slow consumer: 10 s.
     pub write_deadline: Duration,
-    /// Bytes that all file streams may hold together, and all memory streams: 1 GiB each.
+    /// Bytes that all file streams may hold together, and all memory streams: 1 GiB each. Beyond, appends are refused
+    /// with 10023.
     pub store_bytes_max: u64,
+    /// Bytes that the streams may reserve together, each its `max_bytes`, by storage: 1 TiB each. Beyond, streams are
+    /// refused with 10047 or 10028.
+    pub reserved_bytes_max: u64,
     /// How many replicas a stream may ask for: 1, as a single nats-server. More are accepted and not modelled.
     pub replicas_max: u32,
     /// Stored messages younger than this are lost in a power cut: 2 min; zero loses nothing.
@@ -110,6 +114,7 @@ impl BrokerOptions {
             auth_timeout: Duration::from_secs(2),
             write_deadline: Duration::from_secs(10),
             store_bytes_max: 1024 * 1024 * 1024,
+            reserved_bytes_max: 1024 * 1024 * 1024 * 1024,
             replicas_max: 1,
             sync_interval: Duration::from_secs(120),
             witness: None,

@@ -15,6 +15,8 @@ use bytes::Bytes;
 
 use crate::broker::faults::Faults;
 use crate::broker::{Witness, Witnessed};
+use api::ApiError;
+use config::Config;
 use file::Journal;
 use stream::{Entry, Lost, Stream};
 
@@ -45,6 +47,8 @@ impl Outgoing {
 pub(crate) struct Limits {
     /// The bytes of all streams of one storage together.
     pub(crate) store_bytes_max: u64,
+    /// The bytes that all streams of one storage may reserve together.
+    pub(crate) reserved_bytes_max: u64,
     /// How many replicas a stream may ask for.
     pub(crate) replicas_max: i64,
     /// A power cut loses what is younger than this; 0: nothing.
@@ -125,6 +129,26 @@ impl JetStream {
 
     fn stored_bytes(&self, memory: bool) -> u64 {
         self.streams.values().filter(|stream| stream.config.is_memory() == memory).map(Stream::bytes).sum()
+    }
+
+    /// The bytes that the streams of one storage have reserved, without the one that is made or changed now.
+    fn reserved_bytes(&self, memory: bool, without: &str) -> u64 {
+        let others = self.streams.values().filter(|stream| stream.config.is_memory() == memory);
+        others.map(|stream| &stream.config).filter(|config| config.name != without).map(Config::reserves).sum()
+    }
+
+    /// Whether the disk, or the memory, has room for what a stream reserves.
+    fn has_room_for(&self, config: &Config) -> Result<(), ApiError> {
+        let memory = config.is_memory();
+        let left = self.limits.reserved_bytes_max.saturating_sub(self.reserved_bytes(memory, &config.name));
+        if config.reserves() <= left {
+            return Ok(());
+        }
+        Err(if memory {
+            ApiError::new(500, 10_028, "insufficient memory resources available")
+        } else {
+            ApiError::new(500, 10_047, "insufficient storage resources available")
+        })
     }
 
     /// The outcome of every undecided append: stored after all, or lost. Returns what goes out for those stored.

@@ -51,6 +51,9 @@ impl World for Sim {
         if let Some(limit) = setup.max_payload {
             options.max_payload = limit;
         }
+        if let Some(limit) = setup.max_store {
+            (options.store_bytes_max, options.reserved_bytes_max) = (limit, limit);
+        }
         let addr = "127.0.0.1:0".parse().expect("an address");
         let mut world = Self { broker: Broker::new(options), addr, serving: None };
         world.serve().await?;

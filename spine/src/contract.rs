@@ -34,6 +34,8 @@ pub const CASE_LIMIT: Duration = Duration::from_secs(90);
 pub struct Setup {
     /// Bytes; `None`: 1 MiB.
     pub max_payload: Option<usize>,
+    /// Bytes of disk that the streams may take together; `None`: plenty.
+    pub max_store: Option<u64>,
     /// Empty: anyone may do everything, without credentials.
     pub users: Vec<UserSpec>,
 }

@@ -6,6 +6,7 @@
 
 mod append;
 mod read;
+mod refusal;
 mod stream;
 mod wire;
 
@@ -123,11 +124,17 @@ impl<'a, T: Transport> JetStream<'a, T> {
 /// A bare status where a result was expected.
 fn refused(status: u16, description: &str) -> ReadError {
     let text = match status {
-        503 => "nobody answers there: JetStream is not up, or the stream does not exist",
+        503 => "nobody answers there: JetStream is not up, or the stream has no leader or does not exist",
         _ if description.is_empty() => "no reason given",
         _ => description,
     };
-    ReadError::Refused { code: u32::from(status), text: text.to_owned() }
+    refusal::of_read(u32::from(status), text.to_owned())
+}
+
+impl From<wire::ApiError> for ReadError {
+    fn from(error: wire::ApiError) -> Self {
+        refusal::of_read(error.number(), error.description)
+    }
 }
 
 impl From<CallError> for ReadError {

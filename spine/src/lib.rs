@@ -70,9 +70,10 @@ pub trait Spine: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Sub, SubscribeError>> + Send;
 
     /// Appends to the stream that holds `to`, only if the last message there of this very subject has the position
-    /// `expect` ([`StreamSeq::NONE`]: there is none). `Refused` means surely not stored: the stream is full, nobody
-    /// takes the subject now (503), it is too big, the Spine is closed. `Unresolved` (no answer in time, the connection
-    /// lost, err_code 10071 or 10164) means that the caller must find out by reading. Without a connection it says
+    /// `expect` ([`StreamSeq::NONE`]: there is none). `Refused` means surely not stored; its [`Refusal`] says whether the
+    /// same bytes may pass later. `Unresolved` (no answer in time, the connection lost or closed meanwhile, err_code 10071
+    /// or 10164, or an error that does not prove it) means that the caller must find out by reading. Without a connection
+    /// it says
     /// `Unresolved(Disconnected)` at once and sends nothing, now or later: after a reconnect the log comes first.
     /// Never sets `Nats-Msg-Id`. Waits at most the configured publish deadline.
     fn append(
@@ -113,6 +114,6 @@ pub trait Spine: Clone + Send + Sync + 'static {
     fn link(&self) -> watch::Receiver<Link>;
 
     /// Writes out what is queued, for at most the configured publish deadline, and closes the connection: subscriptions
-    /// end, and every later call says `Closed` at once (an append: `Refused` with code 0).
+    /// end, and every later call says `Closed` at once (an append: `Refused` as [`Refusal::Closed`]).
     fn close(&self) -> impl Future<Output = ()> + Send;
 }

@@ -33,6 +33,8 @@ pub struct ServerOptions {
     pub users: Vec<UserSpec>,
     /// Bytes; `None`: the server's default of 1 MiB.
     pub max_payload: Option<usize>,
+    /// Bytes of disk that the streams may take together; `None`: the server's default, from what is free.
+    pub max_store: Option<u64>,
     /// Every write is synced to disk before its PubAck.
     pub sync_always: bool,
 }
@@ -40,7 +42,7 @@ pub struct ServerOptions {
 impl ServerOptions {
     /// An open server on a free port with a temporary folder.
     pub fn new(binary: PathBuf) -> Self {
-        Self { binary, data: None, port: 0, users: Vec::new(), max_payload: None, sync_always: false }
+        Self { binary, data: None, port: 0, users: Vec::new(), max_payload: None, max_store: None, sync_always: false }
     }
 }
 
@@ -190,7 +192,8 @@ impl NatsServer {
     fn config(&self) -> String {
         let store = serde_json::Value::from(self.data().to_string_lossy().into_owned());
         let sync = if self.options.sync_always { ", sync_interval: always" } else { "" };
-        let mut text = format!("host: 127.0.0.1\njetstream {{ store_dir: {store}{sync} }}\n");
+        let room = self.options.max_store.map_or(String::new(), |max| format!(", max_file_store: {max}"));
+        let mut text = format!("host: 127.0.0.1\njetstream {{ store_dir: {store}{sync}{room} }}\n");
         if let Some(limit) = self.options.max_payload {
             text.push_str(&format!("max_payload: {limit}\n"));
         }

@@ -118,6 +118,16 @@ pub enum Storage {
     Memory,
 }
 
+impl Storage {
+    /// For operators.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "disk",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// RePublish: each stored message goes out again, with `Nats-Sequence`, `Nats-Last-Sequence` and `Nats-Subject`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Republish {
@@ -272,10 +282,12 @@ pub enum AppendError {
     /// It may be stored, now or later: read from the room's log to find out (LOG §2).
     #[error("unknown whether it was stored: {0}")]
     Unresolved(Unresolved),
-    /// Surely not stored.
-    #[error("refused with err_code {code}: {text}")]
+    /// This attempt is surely not stored.
+    #[error("refused, {why} (err_code {code}): {text}")]
     Refused {
-        /// JetStream's err_code, or 0 for a refusal before the stream (too big, closed).
+        /// What it means for the caller.
+        why: Refusal,
+        /// JetStream's err_code, the status if the answer is a status alone, 0 if nothing was sent.
         code: u32,
         /// What it said.
         text: String,
@@ -297,6 +309,30 @@ pub enum Unresolved {
     /// err_code 10164: an earlier write to this subject is still undecided in the cluster.
     #[error("undecided in the cluster (10164)")]
     Undecided,
+    /// Another error, of which it is not proven that the server sends it only for messages that it does not store.
+    #[error("JetStream answered with err_code {0}, which decides nothing")]
+    Failed(u32),
+}
+
+/// The meaning of a refusal. Each has its own retry class; a client is told the code that has the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The stream or the account has no room left (10077 with a limit's text, 10002): an operator must act.
+    #[error("full")]
+    Full,
+    /// Not now (503, 429, 10008, 10009, 10023, 10167 …): no leader, or the server's own limit. The same bytes may pass
+    /// later.
+    #[error("unavailable")]
+    Unavailable,
+    /// Over the broker's or the stream's limit: the same bytes never pass.
+    #[error("too big")]
+    TooBig,
+    /// No stream of the deployment holds this subject.
+    #[error("no stream")]
+    NoStream,
+    /// The Spine was closed before anything was sent.
+    #[error("closed")]
+    Closed,
 }
 
 /// Why a read has no result.
@@ -305,7 +341,16 @@ pub enum ReadError {
     /// No answer in time, or no connection.
     #[error("no answer in time")]
     Timeout,
-    /// JetStream answered with an error, e.g. 10059 stream not found.
+    /// Not now (503, 10008, 10009, 10023 …): JetStream is not up, or the stream has no leader. By Direct Get a stream that
+    /// does not exist looks the same.
+    #[error("unavailable (err_code {code}): {text}")]
+    Unavailable {
+        /// Its err_code, or the status.
+        code: u32,
+        /// What it said.
+        text: String,
+    },
+    /// JetStream answered with another error.
     #[error("JetStream refused with err_code {code}: {text}")]
     Refused {
         /// Its err_code.
@@ -313,7 +358,7 @@ pub enum ReadError {
         /// What it said.
         text: String,
     },
-    /// No stream holds this subject.
+    /// No stream holds this subject: by its name, or because the server does not have the stream (10059).
     #[error("no stream holds this subject")]
     NoStream,
     /// The Spine was closed.
@@ -343,7 +388,38 @@ pub enum EnsureError {
         /// What it should be.
         expected: String,
     },
+    /// The broker has not the room for it (10047, 10028, 10023, 10005, 10002, 10122): a stream's `max_bytes` is reserved
+    /// when it is made, on each of its replicas. Waiting does not help.
+    #[error(
+        "stream {stream} cannot be made: it reserves {} of {} on each of {replicas} server(s), and the broker refuses \
+         with err_code {code}: {text}; lower [nats] log_max_bytes or logs, or give JetStream more room",
+        bytes(*.reserves), .storage.name()
+    )]
+    NoRoom {
+        /// Its name.
+        stream: String,
+        /// The bytes that it reserves; 0: none in advance.
+        reserves: u64,
+        /// Where.
+        storage: Storage,
+        /// On how many servers.
+        replicas: usize,
+        /// The err_code.
+        code: u32,
+        /// What the broker said.
+        text: String,
+    },
     /// The call itself failed.
     #[error(transparent)]
     Call(#[from] ReadError),
+}
+
+/// A size for operators: in GiB or MiB where that is exact enough to compare with a disk.
+pub fn bytes(n: u64) -> String {
+    const GIB: u64 = 1 << 30;
+    match n {
+        GIB.. => format!("{:.1} GiB", n as f64 / GIB as f64),
+        0x10_0000.. => format!("{:.1} MiB", n as f64 / f64::from(1 << 20)),
+        _ => format!("{n} B"),
+    }
 }

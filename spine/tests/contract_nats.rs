@@ -14,8 +14,8 @@ impl World for NatsWorld {
     async fn start(setup: Setup) -> Result<Self, String> {
         let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         let binary = NatsServer::pinned(root).map_err(|e| e.to_string())?;
-        let options =
-            ServerOptions { max_payload: setup.max_payload, users: setup.users, ..ServerOptions::new(binary) };
+        let Setup { max_payload, max_store, users } = setup;
+        let options = ServerOptions { max_payload, max_store, users, ..ServerOptions::new(binary) };
         NatsServer::start(options).await.map(Self).map_err(|e| e.to_string())
     }
 

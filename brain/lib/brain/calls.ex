@@ -15,8 +15,6 @@ defmodule Brain.Calls do
   # The most log entries of one read: the leader is asked for one at a time, and all of them share one deadline, so that
   # more would never be read over a slow link.
   @read_max 32
-  # JetStream: there is no such stream.
-  @stream_not_found 10059
 
   @enforce_keys [:input, :output, :log, :snapshot, :generation, :generation_spec]
   defstruct @enforce_keys
@@ -75,7 +73,7 @@ defmodule Brain.Calls do
   def perform(context, subjects, {:write_gen, token, value}) do
     case Spine.append(context.spine, subjects.generation, 0, <<value::little-64>>) do
       # Most likely the stream went with the memory of a restarted broker.
-      :refused -> Spine.ensure(context.spine, subjects.generation_spec)
+      refused when refused in [:full, :unavailable, :too_big] -> Spine.ensure(context.spine, subjects.generation_spec)
       :wrong_last -> replace_unreadable(context.spine, subjects.generation, value)
       _ -> :ok
     end
@@ -124,7 +122,7 @@ defmodule Brain.Calls do
         {:ok, nil}
 
       # Gone with the memory of a restarted broker: made again, so that a generation can be written.
-      {:error, error} when error == :no_stream or (elem(error, 0) == :refused and elem(error, 1) == @stream_not_found) ->
+      {:error, :no_stream} ->
         _ = Spine.ensure(spine, subjects.generation_spec)
         {:ok, nil}
 

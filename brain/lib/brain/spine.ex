@@ -34,16 +34,31 @@ defmodule Brain.Spine do
   @type via :: :direct | :leader
 
   @typedoc "What the room's core is told."
-  @type outcome :: {:stored, seq} | :wrong_last | :unresolved | :refused
+  @type outcome :: {:stored, seq} | :wrong_last | :unresolved | :full | :unavailable | :too_big
   @typedoc """
-  Why an append is not known to be stored. `:unresolved`: it may be, now or later. `:refused`: surely not; `code` is
-  JetStream's err_code, 503 if nobody takes the subject, 0 if it was refused before it was sent.
+  Why an append is not known to be stored. `:unresolved`: it may be, now or later. `:refused`: surely not by this attempt,
+  with what that means; `code` is JetStream's err_code, or the status of an answer that is a status alone, or 0 if nothing
+  was sent. `:full`: an operator must act. `:unavailable`: the same bytes may pass later. `:too_big`: they never do.
   """
   @type append_error ::
-          {:unresolved, :timeout | :disconnected | :wrong_last | :undecided}
+          {:unresolved, :timeout | :disconnected | :wrong_last | :undecided | {:failed, code :: non_neg_integer}}
+          | {:refused, :full | :unavailable | :too_big | :no_stream | :closed, code :: non_neg_integer, binary}
+  @typedoc """
+  `:timeout`: no answer in time, or no connection. `:no_stream`: no stream holds the subject, by its name or because the
+  server does not have the stream. `:unavailable`: not now, such as without a leader.
+  """
+  @type read_error ::
+          :timeout
+          | :no_stream
+          | :closed
+          | {:unavailable, code :: non_neg_integer, binary}
           | {:refused, code :: non_neg_integer, binary}
-  @typedoc "`:timeout`: no answer in time, or no connection. `:no_stream`: no stream holds the subject."
-  @type read_error :: :timeout | :no_stream | :closed | {:refused, code :: non_neg_integer, binary}
+  @typedoc """
+  The broker has not the room for a stream: it reserves so many bytes (0: none in advance) in its storage, on each of so
+  many servers. Waiting does not help.
+  """
+  @type no_room ::
+          {:no_room, stream :: binary, {non_neg_integer, :file | :memory, pos_integer}, code :: non_neg_integer, binary}
   @typedoc "A stream that is not as specified: the first property that differs."
   @type differs :: {:differs, stream :: binary, what :: binary, found :: term, expected :: term}
 
@@ -144,7 +159,7 @@ defmodule Brain.Spine do
   end
 
   @doc "Creates a stream, or verifies that the one there is has this specification."
-  @spec ensure(t, StreamSpec.t()) :: :ok | {:error, differs | read_error}
+  @spec ensure(t, StreamSpec.t()) :: :ok | {:error, differs | no_room | read_error}
   def ensure(spine, spec), do: Call.wait({:error, :timeout}, fn -> Streams.ensure(spine, spec) end)
 
   @doc "`ensure/2`, its result as `{:spine, tag, result}`."
@@ -152,18 +167,37 @@ defmodule Brain.Spine do
   def ensure_async(spine, spec, tag), do: Call.start(tag, {:error, :timeout}, fn -> Streams.ensure(spine, spec) end)
 
   @doc "An error in words for the operator."
-  @spec explain(append_error | read_error | differs) :: binary
+  @spec explain(append_error | read_error | differs | no_room) :: binary
   def explain({:unresolved, :timeout}), do: "unknown whether it was stored: no answer in time"
   def explain({:unresolved, :disconnected}), do: "unknown whether it was stored: the connection was lost"
   def explain({:unresolved, :wrong_last}), do: "unknown whether it was stored: wrong last sequence (10071)"
   def explain({:unresolved, :undecided}), do: "unknown whether it was stored: undecided in the cluster (10164)"
+
+  def explain({:unresolved, {:failed, code}}) do
+    "unknown whether it was stored: JetStream answered with err_code #{code}, which decides nothing"
+  end
+
+  def explain({:refused, why, code, text}), do: "refused, #{why} (err_code #{code}): #{text}"
   def explain({:refused, code, text}), do: "refused with err_code #{code}: #{text}"
+  def explain({:unavailable, code, text}), do: "unavailable (err_code #{code}): #{text}"
   def explain(:timeout), do: "no answer in time"
   def explain(:no_stream), do: "no stream holds this subject"
   def explain(:closed), do: "the connection is closed"
+
+  def explain({:no_room, stream, {reserves, storage, replicas}, code, text}) do
+    "stream #{stream} cannot be made: it reserves #{bytes(reserves)} of #{storage(storage)} on each of #{replicas} " <>
+      "server(s), and the broker refuses with err_code #{code}: #{text}; lower [nats] log_max_bytes or logs, or give " <>
+      "JetStream more room"
+  end
 
   def explain({:differs, stream, what, found, expected}) do
     "stream #{stream} exists with another #{what}: #{inspect(found)}, expected #{inspect(expected)}; change it with " <>
       "the nats tool or choose another account"
   end
+  defp storage(:file), do: "disk"
+  defp storage(:memory), do: "memory"
+
+  defp bytes(n) when n >= 1_073_741_824, do: "#{Float.round(n / 1_073_741_824, 1)} GiB"
+  defp bytes(n) when n >= 1_048_576, do: "#{Float.round(n / 1_048_576, 1)} MiB"
+  defp bytes(n), do: "#{n} B"
 end

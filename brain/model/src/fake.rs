@@ -32,8 +32,8 @@ pub struct Streams {
     pub gen_id: Option<u64>,
     /// Appends on their way that nobody waits for any more: each may be stored yet.
     pub late: Vec<(u64, Bytes)>,
-    /// The stream is full.
-    pub full: bool,
+    /// How every append is refused; `None`: none is.
+    pub refuse: Option<Outcome>,
 }
 
 impl Streams {
@@ -44,8 +44,8 @@ impl Streams {
 
     /// A fenced append.
     pub fn append(&mut self, expect: u64, body: Bytes) -> Outcome {
-        if self.full {
-            return Outcome::Refused;
+        if let Some(refusal) = self.refuse {
+            return refusal;
         }
         if self.head() != expect {
             return Outcome::WrongLast;
@@ -69,8 +69,8 @@ impl Streams {
 
     /// A fenced snapshot.
     pub fn write_snapshot(&mut self, expect: u64, body: Bytes) -> Outcome {
-        if self.full {
-            return Outcome::Refused;
+        if let Some(refusal) = self.refuse {
+            return refusal;
         }
         if self.snaps.last().map_or(0, |snap| snap.pos) != expect {
             return Outcome::WrongLast;

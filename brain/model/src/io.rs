@@ -48,8 +48,13 @@ pub enum Outcome {
     WrongLast,
     /// No answer, no connection, or undecided in the cluster.
     Unresolved,
-    /// Surely not stored by this attempt.
-    Refused,
+    /// Surely not stored by this attempt: the stream has no room left.
+    Full,
+    /// Surely not stored by this attempt: nobody takes it now (no leader, the server's own limit). The same bytes may pass
+    /// later.
+    Unavailable,
+    /// Surely not stored by this attempt, nor by another one: it is larger than the broker takes.
+    TooBig,
 }
 
 /// What happened.
@@ -188,7 +193,7 @@ pub enum Why {
     Absent,
     /// This host's clock is too far behind the room's.
     ClockBehind,
-    /// The log refused to take the room over.
+    /// The log has no room left to take the room over.
     Refused,
     /// Nothing happened for long.
     Idle,

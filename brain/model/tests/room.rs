@@ -295,13 +295,63 @@ fn an_ephemeral_say_is_heard_and_not_stored() {
 #[test]
 fn a_full_log_refuses_and_forgets_nothing() {
     let (mut world, a) = opened();
-    world.streams.full = true;
+    world.streams.refuse = Some(Outcome::Full);
     assert_eq!(world.ask(a, command("ann", 1, set("k", "v"))).code, 6003);
     assert!(world.owners[a].room.committed().state.get("k").is_none());
-    world.streams.full = false;
+    world.streams.refuse = None;
     world.run(1000);
     let ack = world.ask(a, command("ann", 1, set("k", "v")));
     assert_eq!((ack.code, ack.seq, ack.duplicate), (0, 1, false));
+}
+
+#[test]
+fn a_log_that_is_not_to_be_had_now_is_tried_again() {
+    let (mut world, a) = opened();
+    world.streams.refuse = Some(Outcome::Unavailable);
+    assert_eq!(world.ask(a, command("ann", 1, set("k", "v"))).code, 6000, "clients are told to repeat");
+    world.streams.refuse = None;
+    world.run(1000);
+    let ack = world.ask(a, command("ann", 1, set("k", "v")));
+    assert_eq!((ack.code, ack.seq, ack.duplicate), (0, 1, false));
+    // A take-over waits for the leader: nobody is told anything, and the room opens in the end.
+    world.streams.refuse = Some(Outcome::Unavailable);
+    let b = world.add(Rules::default());
+    world.open(b);
+    world.run(3000);
+    assert!(world.opened(b).is_none() && world.owners[b].gone.is_none());
+    // No attempt is open meanwhile: a log that is full then is told as such.
+    world.streams.refuse = Some(Outcome::Full);
+    world.run(1000);
+    assert_eq!((world.opened(b).unwrap().code, world.owners[b].gone), (6003, Some(Why::Refused)));
+    world.streams.refuse = Some(Outcome::Unavailable);
+    let c = world.add(Rules::default());
+    world.open(c);
+    world.run(3000);
+    world.streams.refuse = None;
+    world.run(1000);
+    assert_eq!((world.opened(c).unwrap().code, world.owners[c].gone), (0, None));
+}
+
+#[test]
+fn who_waits_for_a_log_that_is_not_to_be_had_can_be_stopped() {
+    let (mut world, _) = opened();
+    world.streams.refuse = Some(Outcome::Unavailable);
+    let b = world.add(Rules::default());
+    world.open(b);
+    world.run(1000);
+    world.input(b, Input::Stop);
+    assert_eq!((world.opened(b).unwrap().code, world.owners[b].gone), (6000, Some(Why::Stopped)));
+}
+
+#[test]
+fn an_entry_that_is_larger_than_is_taken() {
+    let (mut world, a) = opened();
+    world.streams.refuse = Some(Outcome::TooBig);
+    assert_eq!(world.ask(a, command("ann", 1, set("k", "v"))).code, 4504);
+    world.streams.refuse = None;
+    world.run(1000);
+    let ack = world.ask(a, command("ann", 2, set("k", "v")));
+    assert_eq!((ack.code, ack.seq), (0, 1));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use brain_model::{Effect, Found, Input, Outcome, StoredMessage};
 use bytes::Bytes;
 use proto::subject::{partition, stream_index};
 use proto::{Pattern, RoomKey, Subject};
-use spine::{AppendError, ReadError, Spine, StreamSeq, StreamSpec, Unresolved, Via};
+use spine::{AppendError, ReadError, Refusal, Spine, StreamSeq, StreamSpec, Unresolved, Via};
 use voltron_core::mutant;
 
 /// The most messages that wait between a room's subscription and its core.
@@ -12,8 +12,6 @@ const ROOM_BUFFER: usize = 1024;
 /// The most log entries of one read: the leader is asked for one at a time, and all of them share one deadline, so that
 /// more would never be read over a slow link.
 const READ_MAX: u32 = 32;
-/// JetStream: there is no such stream.
-const STREAM_NOT_FOUND: u32 = 10059;
 
 /// A room's subjects, made once.
 #[derive(Clone, Debug)]
@@ -116,11 +114,20 @@ fn outcome(result: Result<StreamSeq, AppendError>) -> Outcome {
     match result {
         Ok(seq) => Outcome::Stored(seq.0),
         Err(AppendError::Unresolved(Unresolved::WrongLast)) => Outcome::WrongLast,
-        Err(AppendError::Unresolved(Unresolved::Undecided)) if mutant!(UndecidedIsConflict) => Outcome::Refused,
-        Err(AppendError::Unresolved(_)) => Outcome::Unresolved,
-        Err(AppendError::Refused { code, text }) => {
-            tracing::warn!(code, text, "an append was refused");
-            Outcome::Refused
+        Err(AppendError::Unresolved(Unresolved::Undecided)) if mutant!(UndecidedIsConflict) => Outcome::Full,
+        Err(AppendError::Unresolved(why)) => {
+            if let Unresolved::Failed(code) = why {
+                tracing::warn!(code, "an append failed, and nobody can tell yet whether it was stored");
+            }
+            Outcome::Unresolved
+        }
+        Err(AppendError::Refused { why, code, text }) => {
+            tracing::warn!(%why, code, text, "an append was refused");
+            match why {
+                Refusal::Full => Outcome::Full,
+                Refusal::TooBig => Outcome::TooBig,
+                Refusal::Unavailable | Refusal::NoStream | Refusal::Closed => Outcome::Unavailable,
+            }
         }
     }
 }
@@ -137,7 +144,7 @@ async fn read<S: Spine>(
         found.gen_id = match writer.last(&subjects.generation, Via::Leader).await {
             Ok(stored) => stored.and_then(|stored| Some(u64::from_le_bytes(stored.body.as_ref().try_into().ok()?))),
             // Gone with the memory of a restarted broker: made again, so that a generation can be written.
-            Err(ReadError::NoStream | ReadError::Refused { code: STREAM_NOT_FOUND, .. }) => {
+            Err(ReadError::NoStream) => {
                 let _ = writer.ensure(&subjects.generation_spec).await;
                 None
             }

@@ -19,7 +19,7 @@ defmodule Brain.RoomWorld do
     The room's streams, as the leader of a stream has them; lists of `{pos, body}`, the log newest first. `late`: appends
     on their way that nobody waits for any more: each may be stored yet. `full`: the log takes nothing.
     """
-    defstruct log: [], next: 0, snaps: [], next_snap: 0, gen_id: nil, late: [], full: false
+    defstruct log: [], next: 0, snaps: [], next_snap: 0, gen_id: nil, late: [], refuse: nil
   end
 
   defmodule Owner do
@@ -41,7 +41,7 @@ defmodule Brain.RoomWorld do
   def head(%{log: [{pos, _} | _]}), do: pos
   def head(%{log: []}), do: 0
 
-  def append(%{full: true} = streams, _expect, _body), do: {streams, :refused}
+  def append(%{refuse: refusal} = streams, _expect, _body) when refusal != nil, do: {streams, refusal}
 
   def append(streams, expect, body) do
     if head(streams) == expect do

@@ -95,8 +95,9 @@ impl<S: Spine> Replies<S> {
                 OpenOutcome::Served
             }
             Ok(opened) => match u16::try_from(opened.code).ok().and_then(Code::from_u16) {
-                Some(code) if code.as_u16() < 6000 => OpenOutcome::Refused(code, opened.message),
-                _ => OpenOutcome::Unavailable,
+                // Another node, or this one a moment later, may take it.
+                None | Some(Code::Unavailable | Code::OutcomeUnknown | Code::NotApplied) => OpenOutcome::Unavailable,
+                Some(code) => OpenOutcome::Refused(code, opened.message),
             },
             Err(_) => OpenOutcome::Unavailable,
         }

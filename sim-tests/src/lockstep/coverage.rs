@@ -104,7 +104,7 @@ const IMPOSSIBLE: &[(&[&str], &[&str], &str)] = &[
 /// What is not a command, with all that it can come to.
 const OTHERS: &[(&str, &[&str])] = &[
     ("sync", &["recovered", "snapshot", "history", "leave", "permission_denied", "room_locked", "busy", "unavailable"]),
-    ("get", &["snapshot", "busy", "unavailable"]),
+    ("get", &["snapshot", "busy", "unavailable", "log_full"]),
     ("open", &["opened", "busy", "room_absent", "unavailable", "log_full"]),
     ("silence", &["bad_command"]),
     ("unreadable", &["malformed_envelope", "non_canonical_envelope", "missing_field", "not_a_command"]),
@@ -122,11 +122,15 @@ const OTHERS: &[(&str, &[&str])] = &[
             "appended stored",
             "appended wrong_last",
             "appended unresolved",
-            "appended refused",
+            "appended full",
+            "appended unavailable",
+            "appended too_big",
             "snapshot stored",
             "snapshot wrong_last",
             "snapshot unresolved",
-            "snapshot refused",
+            "snapshot full",
+            "snapshot unavailable",
+            "snapshot too_big",
             "subscribed",
             "subscribed not",
             "reconnected",
@@ -197,7 +201,9 @@ impl Coverage {
                 Outcome::Stored(_) => "stored",
                 Outcome::WrongLast => "wrong_last",
                 Outcome::Unresolved => "unresolved",
-                Outcome::Refused => "refused",
+                Outcome::Full => "full",
+                Outcome::Unavailable => "unavailable",
+                Outcome::TooBig => "too_big",
             };
             format!("{what} {outcome}")
         };

@@ -290,8 +290,12 @@ pub enum Loss {
     Beaten,
     /// Done, and called beaten.
     BeatenByItself,
-    /// Surely not done.
-    Refused,
+    /// Surely not done: no room left.
+    Full,
+    /// Surely not done: not now.
+    Unavailable,
+    /// Surely not done: larger than is taken.
+    TooBig,
     /// Read from a leader that is behind.
     Stale(u8),
 }

@@ -59,7 +59,9 @@ fn outcome(outcome: Outcome) -> (i32, u64) {
         Outcome::Stored(pos) => (ls::Outcome::Stored, pos),
         Outcome::WrongLast => (ls::Outcome::WrongLast, 0),
         Outcome::Unresolved => (ls::Outcome::Unresolved, 0),
-        Outcome::Refused => (ls::Outcome::Refused, 0),
+        Outcome::Full => (ls::Outcome::Full, 0),
+        Outcome::Unavailable => (ls::Outcome::Unavailable, 0),
+        Outcome::TooBig => (ls::Outcome::TooBig, 0),
     };
     (kind.into(), pos)
 }
@@ -144,7 +146,9 @@ fn ended_as(outcome: ls::Outcome, pos: u64) -> Option<Outcome> {
         ls::Outcome::Stored => Some(Outcome::Stored(pos)),
         ls::Outcome::WrongLast => Some(Outcome::WrongLast),
         ls::Outcome::Unresolved => Some(Outcome::Unresolved),
-        ls::Outcome::Refused => Some(Outcome::Refused),
+        ls::Outcome::Full => Some(Outcome::Full),
+        ls::Outcome::Unavailable => Some(Outcome::Unavailable),
+        ls::Outcome::TooBig => Some(Outcome::TooBig),
     }
 }
 

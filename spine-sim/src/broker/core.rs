@@ -81,6 +81,7 @@ impl Core {
     pub(crate) fn new(options: Arc<BrokerOptions>) -> Self {
         let limits = Limits {
             store_bytes_max: options.store_bytes_max,
+            reserved_bytes_max: options.reserved_bytes_max,
             replicas_max: i64::from(options.replicas_max),
             sync_interval_ms: i64::try_from(options.sync_interval.as_millis()).unwrap_or(i64::MAX),
         };

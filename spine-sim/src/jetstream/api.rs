@@ -245,6 +245,7 @@ impl JetStream {
                 return Err((ApiError::new(400, 10_065, "subjects overlap with an existing stream"), ""));
             }
             None => {
+                self.has_room_for(&config).map_err(|error| (error, ""))?;
                 self.streams.insert(name.into(), Stream::new(config, now_ms));
                 self.save(name);
             }
@@ -262,6 +263,7 @@ impl JetStream {
         if self.overlaps(&config) {
             return Err((ApiError::new(400, 10_065, "subjects overlap with an existing stream"), ""));
         }
+        self.has_room_for(&config).map_err(|error| (error, ""))?;
         if let Some(stream) = self.streams.get_mut(name) {
             stream.reconfigure(config);
         }

@@ -226,6 +226,11 @@ impl Config {
         self.storage == "memory"
     }
 
+    /// The bytes that the server reserves for it when it is made.
+    pub(crate) fn reserves(&self) -> u64 {
+        Self::limit(self.max_bytes).unwrap_or(1)
+    }
+
     /// A positive limit, or none.
     pub(crate) fn limit(value: i64) -> Option<u64> {
         u64::try_from(value).ok().filter(|limit| *limit > 0)

@@ -122,18 +122,11 @@ impl JetStream {
         let used = self.stored_bytes(memory);
         let Some(stream) = self.streams.get_mut(name) else { return };
         let (subject, kept, now_ms) = (entry.subject.clone(), entry.clone(), entry.at_ms);
-        let error = if used + stream.cost(&entry) > self.limits.store_bytes_max {
-            Some(if memory {
-                ApiError::new(500, 10_028, "insufficient memory resources available")
-            } else {
-                ApiError::new(500, 10_047, "insufficient storage resources available")
-            })
+        // As the server: the limit is noticed once it is passed.
+        let stored = if used > self.limits.store_bytes_max {
+            Err(ApiError::new(503, 10_023, "insufficient resources"))
         } else {
-            None
-        };
-        let stored = match error {
-            Some(error) => Err(error),
-            None => stream.append(entry).map_err(|full| ApiError::new(503, 10_077, full.text())),
+            stream.append(entry).map_err(|full| ApiError::new(503, 10_077, full.text()))
         };
         let stored = stored.and_then(|(seq, previous)| {
             let written = self.journal.as_mut().is_none_or(|journal| journal.appended(name, stream, seq));

@@ -5,7 +5,7 @@ use proto::Subject;
 use super::permissions::{guarded, operator, shield, witness, writer};
 use super::tools::*;
 use super::{Outcome, World};
-use crate::{AppendError, Spine, SpineOptions, StreamSeq, Via};
+use crate::{AppendError, Refusal, Spine, SpineOptions, StreamSeq, Via};
 
 /// Reads that a Shield may ask, one for each form that an answer can have: a message with headers, a status alone, the
 /// bare payload, JSON, JSON with an error.
@@ -95,7 +95,7 @@ pub async fn where_shields_are_no_stream_listens<W: World>() -> Outcome {
     let lobby = room("lobby");
     for to in [Subject::log(&lobby), Subject::snapshot(&lobby), Subject::generation(0)] {
         match witness.append(&to, StreamSeq::NONE, body("forged")).await {
-            Err(AppendError::Refused { code: 503, .. }) => {}
+            Err(AppendError::Refused { why: Refusal::Unavailable, code: 503, .. }) => {}
             other => return Err(format!("{to}: {other:?} instead of a refusal by nobody there")),
         }
         let read = witness.read(&to, StreamSeq(1), 1, Via::Leader).await;

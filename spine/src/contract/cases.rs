@@ -49,6 +49,8 @@ macro_rules! __contract_cases {
                 an_append_is_republished_with_its_position
                 what_no_stream_holds_is_refused
                 a_full_stream_refuses_and_stores_nothing
+                a_server_without_room_makes_no_stream
+                a_server_at_its_limit_is_unavailable
                 equal_bytes_are_stored_twice
                 last_is_none_or_the_newest
                 both_ways_read_the_same

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::tools::*;
 use super::{Outcome, Setup, World};
 use crate::{
-    AppendError, Delivery, EnsureError, Link, PublishError, ReadError, RequestError, Spine, StreamSeq, StreamSpec,
-    SubscribeError, Via,
+    AppendError, Delivery, EnsureError, Link, PublishError, ReadError, Refusal, RequestError, Spine, StreamSeq,
+    StreamSpec, SubscribeError, Via,
 };
 
 pub async fn messages_arrive_in_order<W: World>() -> Outcome {
@@ -172,7 +172,7 @@ pub async fn too_big_is_refused_before_it_is_sent<W: World>() -> Outcome {
     same("request", spine.request(&to, big.clone(), SOON).await.map(drop), Err(RequestError::TooBig))?;
     let log = proto::Subject::log(&room("lobby"));
     let appended = spine.append(&log, StreamSeq::NONE, big.clone()).await;
-    check(matches!(appended, Err(AppendError::Refused { code: 0, .. })), || {
+    check(matches!(appended, Err(AppendError::Refused { why: Refusal::TooBig, code: 0, .. })), || {
         format!("append: {appended:?} instead of a refusal before the stream")
     })?;
     // As much as is allowed goes through, on the same connection.
@@ -322,7 +322,8 @@ pub async fn close_ends_everything<W: World>() -> Outcome {
     same("request", spine.request(&to, body("x"), SOON).await.map(drop), Err(RequestError::Closed))?;
     same("subscribe", spine.subscribe(&pattern("out.>"), None, 1).await.map(drop), Err(SubscribeError::Closed))?;
     let appended = spine.append(&log, StreamSeq::NONE, body("x")).await;
-    check(matches!(appended, Err(AppendError::Refused { code: 0, .. })), || format!("append: {appended:?}"))?;
+    let closed = matches!(appended, Err(AppendError::Refused { why: Refusal::Closed, .. }));
+    check(closed, || format!("append: {appended:?}"))?;
     same("last", spine.last(&log, Via::Direct).await, Err(ReadError::Closed))?;
     same("read", spine.read(&log, StreamSeq(1), 1, Via::Leader).await, Err(ReadError::Closed))?;
     same("last_of", spine.last_of(&pattern("ban.>")).await, Err(ReadError::Closed))?;

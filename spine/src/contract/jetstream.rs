@@ -6,7 +6,7 @@ use proto::Subject;
 use super::tools::*;
 use super::{Outcome, Setup, World};
 use crate::{
-    AppendError, Batch, EnsureError, ReadError, Spine, Storage, Stored, StreamSeq, StreamSpec, Unresolved, Via,
+    AppendError, Batch, EnsureError, ReadError, Refusal, Spine, Storage, Stored, StreamSeq, StreamSpec, Unresolved, Via,
 };
 
 const BOTH: [Via; 2] = [Via::Direct, Via::Leader];
@@ -84,7 +84,8 @@ pub async fn what_no_stream_holds_is_refused<W: World>() -> Outcome {
     let spine = connected(&world, "one").await?;
     let input = Subject::input(&room("a"));
     let appended = spine.append(&input, StreamSeq::NONE, body("x")).await;
-    check(matches!(appended, Err(AppendError::Refused { code: 0, .. })), || format!("append: {appended:?}"))?;
+    let refused = matches!(appended, Err(AppendError::Refused { why: Refusal::NoStream, .. }));
+    check(refused, || format!("append: {appended:?}"))?;
     same("last", spine.last(&input, Via::Direct).await, Err(ReadError::NoStream))?;
     same("read", spine.read(&input, StreamSeq(1), 1, Via::Leader).await, Err(ReadError::NoStream))?;
     same("last_of", spine.last_of(&pattern("in.t.*.r.*")).await, Err(ReadError::NoStream))?;
@@ -92,10 +93,16 @@ pub async fn what_no_stream_holds_is_refused<W: World>() -> Outcome {
     // Its stream does not exist yet: surely not stored, and said at once.
     let log = Subject::log(&room("a"));
     let appended = within("the refusal", spine.append(&log, StreamSeq::NONE, body("x"))).await?;
-    check(matches!(appended, Err(AppendError::Refused { code: 503, .. })), || format!("append: {appended:?}"))?;
+    let refused = matches!(appended, Err(AppendError::Refused { why: Refusal::Unavailable, code: 503, .. }));
+    check(refused, || format!("append: {appended:?}"))?;
     for via in BOTH {
         let last = within("the refusal", spine.last(&log, via)).await?;
-        check(matches!(last, Err(ReadError::Refused { .. })), || format!("last {via:?}: {last:?}"))?;
+        // By Direct Get nobody answers; the leader's API knows that there is no such stream.
+        let seen = match via {
+            Via::Direct => matches!(last, Err(ReadError::Unavailable { code: 503, .. })),
+            Via::Leader => last == Err(ReadError::NoStream),
+        };
+        check(seen, || format!("last {via:?}: {last:?}"))?;
     }
     streams(&spine).await?;
     same("and then", spine.append(&log, StreamSeq::NONE, body("x")).await, Ok(StreamSeq(1)))
@@ -114,13 +121,49 @@ pub async fn a_full_stream_refuses_and_stores_nothing<W: World>() -> Outcome {
         }
         check(last < StreamSeq(100), || "a stream of 10 kB took 100 entries of 1 kB".into())?;
     };
-    check(matches!(refused, AppendError::Refused { code: 10077, .. }), || format!("{refused:?} when full"))?;
+    let full = matches!(refused, AppendError::Refused { why: Refusal::Full, code: 10077, .. });
+    check(full, || format!("{refused:?} when full"))?;
     check(last > StreamSeq(3), || format!("full after {last}"))?;
     let stored = said("last", spine.last(&log, Via::Leader).await)?.ok_or("the log is empty")?;
     same("last position", stored.seq, last)?;
     // The oldest entry is still there: a full log forgets nothing.
     let first = said("read", spine.read(&log, StreamSeq(1), 1, Via::Direct).await)?;
     same("first position", first.entries.first().map(|e| e.seq), Some(StreamSeq(1)))
+}
+
+pub async fn a_server_without_room_makes_no_stream<W: World>() -> Outcome {
+    let world = W::start(Setup { max_store: Some(8 << 20), ..Setup::default() }).await?;
+    let spine = connected(&world, "one").await?;
+    let spec = |index, max_bytes| StreamSpec::log(index, 2, 1, max_bytes);
+    // It is reserved when the stream is made, whatever is stored.
+    said("the first", spine.ensure(&spec(0, 5 << 20)).await)?;
+    match spine.ensure(&spec(1, 5 << 20)).await {
+        Err(EnsureError::NoRoom { stream, reserves: 0x50_0000, code: 10_047, .. }) if stream == "LOG_1" => {}
+        other => return Err(format!("{other:?} of a stream for which there is no room")),
+    }
+    said("the first again", spine.ensure(&spec(0, 5 << 20)).await)?;
+    said("a smaller one", spine.ensure(&spec(1, 2 << 20)).await)
+}
+
+pub async fn a_server_at_its_limit_is_unavailable<W: World>() -> Outcome {
+    let world = W::start(Setup { max_store: Some(100_000), ..Setup::default() }).await?;
+    let spine = connected(&world, "one").await?;
+    said("ensure", spine.ensure(&StreamSpec::log(0, 1, 1, 0)).await)?;
+    let (log, big) = (Subject::log(&room("a")), Bytes::from(vec![b'x'; 30_000]));
+    let mut last = StreamSeq::NONE;
+    let refused = loop {
+        match spine.append(&log, last, big.clone()).await {
+            Ok(seq) if seq.0 < 10 => last = seq,
+            other => break other,
+        }
+    };
+    let unavailable = matches!(refused, Err(AppendError::Refused { why: Refusal::Unavailable, code: 10_023, .. }));
+    check(unavailable, || format!("{refused:?} at the server's limit"))?;
+    check(last > StreamSeq(2), || format!("only {last} entries before it"))?;
+    same("the last", said("last", spine.last(&log, Via::Leader).await)?.map(|stored| stored.seq), Some(last))?;
+    // Room that is made again is used again.
+    said("purge", spine.purge_below(&log, last).await)?;
+    said("append", spine.append(&log, last, body("small")).await).map(drop)
 }
 
 pub async fn equal_bytes_are_stored_twice<W: World>() -> Outcome {
@@ -320,7 +363,8 @@ pub async fn a_limit_without_rollover_refuses_the_new<W: World>() -> Outcome {
     let to = Subject::snapshot(&room("a"));
     let entries = fill(&spine, &to, 2).await?;
     let refused = spine.append(&to, entries[1].seq, body("third")).await;
-    check(matches!(refused, Err(AppendError::Refused { .. })), || format!("{refused:?} although two are there"))?;
+    let full = matches!(refused, Err(AppendError::Refused { why: Refusal::Full, .. }));
+    check(full, || format!("{refused:?} although two are there"))?;
     same("kept", said("read", spine.read(&to, StreamSeq(1), 10, Via::Direct).await)?.entries, entries)
 }
 

@@ -3,59 +3,69 @@
 use bytes::Bytes;
 use proto::{StreamName, Subject};
 use voltron_core::mutant;
+use voltron_core::tasks::timeout_at;
 
-use super::{CallError, JetStream, Transport, wire};
-use crate::{AppendError, StreamSeq, Unresolved};
+use super::{Answers, CallError, JetStream, Transport, refusal, wire};
+use crate::{AppendError, Refusal, StreamSeq, Unresolved};
 
-const WRONG_LAST_SEQUENCE: u32 = 10071;
-const UNDECIDED: u32 = 10164;
+/// No answer that could be read, in time.
+const UNKNOWN: AppendError = AppendError::Unresolved(Unresolved::Timeout);
 
 impl<T: Transport> JetStream<'_, T> {
     /// See [`Spine::append`](crate::Spine::append).
     pub async fn append(&self, to: &Subject, expect: StreamSeq, body: Bytes) -> Result<StreamSeq, AppendError> {
         let Some(stream) = StreamName::of(to, self.logs) else {
-            return Err(before(format!("no stream holds {to}")));
+            return Err(before(Refusal::NoStream, format!("no stream holds {to}")));
         };
         let fence = if mutant!(ExpectationLeftOut) && to.as_str().starts_with("log.") { None } else { Some(expect) };
-        let answer = self.ask(to, fence, body).await.map_err(not_answered)?;
+        let asked = async {
+            let mut answers = self.transport.call(to, fence, body, 1).await.map_err(not_sent)?;
+            answers.next().await.map_err(not_answered)
+        };
+        let answer = timeout_at(self.deadline(), asked).await.unwrap_or(Err(UNKNOWN))?;
         match answer.status {
-            // No interest means that nothing received it: surely not stored.
+            // No interest means that nothing received it.
             Some(503) => {
                 let text = format!("nobody takes {to}: {stream} does not exist or has no leader");
-                return Err(AppendError::Refused { code: 503, text });
+                return Err(refusal::of_append(503, text));
             }
+            Some(429) => return Err(refusal::of_append(429, answer.description)),
             // Any other bare status is not an answer to this.
-            Some(_) => return Err(AppendError::Unresolved(Unresolved::Timeout)),
+            Some(_) => return Err(UNKNOWN),
             None => {}
         }
         match wire::parse::<wire::PubAck>(&answer.body) {
             Ok(Ok(ack)) if ack.stream == stream.as_str() && ack.seq > 0 => Ok(StreamSeq(ack.seq)),
             Ok(Ok(ack)) => {
                 tracing::error!(%to, expected = %stream, found = %ack.stream, "an append was stored in another stream");
-                Err(AppendError::Unresolved(Unresolved::Timeout))
+                Err(UNKNOWN)
             }
-            Ok(Err(error)) => Err(match error.err_code {
-                WRONG_LAST_SEQUENCE => AppendError::Unresolved(Unresolved::WrongLast),
-                UNDECIDED => AppendError::Unresolved(Unresolved::Undecided),
-                _ => AppendError::Refused { code: error.number(), text: error.description },
-            }),
+            Ok(Err(error)) => Err(refusal::of_append(error.number(), error.description)),
             Err(what) => {
                 tracing::error!(%to, what, "an append got an unreadable answer");
-                Err(AppendError::Unresolved(Unresolved::Timeout))
+                Err(UNKNOWN)
             }
         }
     }
 }
 
-fn before(text: String) -> AppendError {
-    AppendError::Refused { code: 0, text }
+fn before(why: Refusal, text: String) -> AppendError {
+    AppendError::Refused { why, code: 0, text }
 }
 
-fn not_answered(error: CallError) -> AppendError {
+/// The call failed before it was sent.
+fn not_sent(error: CallError) -> AppendError {
     match error {
-        CallError::Timeout => AppendError::Unresolved(Unresolved::Timeout),
-        CallError::Disconnected => AppendError::Unresolved(Unresolved::Disconnected),
-        CallError::TooBig => before("the entry is larger than the broker's max_payload".into()),
-        CallError::Closed => before("the Spine is closed".into()),
+        CallError::TooBig => before(Refusal::TooBig, "the entry is larger than the broker's max_payload".into()),
+        CallError::Closed => before(Refusal::Closed, "the Spine is closed".into()),
+        CallError::Timeout | CallError::Disconnected => not_answered(error),
     }
+}
+
+/// The call was sent: whatever ended it, the broker may have stored the entry.
+fn not_answered(error: CallError) -> AppendError {
+    AppendError::Unresolved(match error {
+        CallError::Timeout | CallError::TooBig => Unresolved::Timeout,
+        CallError::Disconnected | CallError::Closed => Unresolved::Disconnected,
+    })
 }

@@ -168,7 +168,7 @@ impl<T: Transport> JetStream<'_, T> {
                 stored(subject, Some(StreamSeq(message.seq)), body.into()).map(Some)
             }
             Err(error) if error.err_code == NO_MESSAGE => Ok(None),
-            Err(error) => Err(ReadError::Refused { code: error.number(), text: error.description }),
+            Err(error) => Err(error.into()),
         }
     }
 

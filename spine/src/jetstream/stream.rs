@@ -5,7 +5,7 @@ use proto::{StreamName, Subject};
 use voltron_core::mutant;
 
 use super::wire::{Nothing, PurgeAnswer, PurgeRequest, RepublishConfig, StreamAnswer, StreamConfig};
-use super::{JetStream, Transport};
+use super::{JetStream, Transport, refusal};
 use crate::{EnsureError, PurgeError, ReadError, Storage, StreamSeq, StreamSpec};
 
 const STREAM_NOT_FOUND: u32 = 10_059;
@@ -24,7 +24,7 @@ impl<T: Transport> JetStream<'_, T> {
         match self.api::<PurgeAnswer>(&format!("STREAM.PURGE.{stream}"), &request).await? {
             Ok(PurgeAnswer { success: true }) => Ok(()),
             Ok(_) => Err(ReadError::Refused { code: 0, text: "not purged, without a reason".into() }.into()),
-            Err(error) => Err(ReadError::Refused { code: error.number(), text: error.description }.into()),
+            Err(error) => Err(ReadError::from(error).into()),
         }
     }
 
@@ -41,7 +41,7 @@ impl<T: Transport> JetStream<'_, T> {
                 Some(found) => verify(&found, &expected),
                 None => Err(ReadError::NoStream.into()),
             },
-            Err(error) => Err(ReadError::Refused { code: error.number(), text: error.description }.into()),
+            Err(error) => Err(refusal::of_ensure(spec, error.number(), error.description)),
         }
     }
 
@@ -49,7 +49,7 @@ impl<T: Transport> JetStream<'_, T> {
         match self.api::<StreamAnswer>(&format!("STREAM.INFO.{stream}"), &Nothing {}).await? {
             Ok(answer) => Ok(Some(answer.config)),
             Err(error) if error.err_code == STREAM_NOT_FOUND => Ok(None),
-            Err(error) => Err(ReadError::Refused { code: error.number(), text: error.description }),
+            Err(error) => Err(error.into()),
         }
     }
 }

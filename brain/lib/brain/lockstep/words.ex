@@ -36,7 +36,8 @@ defmodule Brain.Lockstep.Words do
   defp stored(messages), do: for(message <- messages, do: {message.pos, message.body})
 
   defp outcome(%{outcome: :stored, pos: pos}), do: {:stored, pos}
-  defp outcome(%{outcome: outcome}) when outcome in [:wrong_last, :unresolved, :refused], do: outcome
+  @outcomes [:wrong_last, :unresolved, :full, :unavailable, :too_big]
+  defp outcome(%{outcome: outcome}) when outcome in @outcomes, do: outcome
 
   @doc "A room's effects."
   @spec effects([Core.effect()]) :: [Effect.t()]

@@ -23,14 +23,16 @@ defmodule Brain.Proto.Lockstep.Outcome do
   use Brain.Codec.Enum
 
   @typedoc "A number that the schema does not name stays one."
-  @type t :: :unknown | :stored | :wrong_last | :unresolved | :refused | integer()
+  @type t :: :unknown | :stored | :wrong_last | :unresolved | :full | :unavailable | :too_big | integer()
 
   enum([
     {0, :unknown},
     {1, :stored},
     {2, :wrong_last},
     {3, :unresolved},
-    {4, :refused}
+    {5, :full},
+    {6, :unavailable},
+    {7, :too_big}
   ])
 end
 

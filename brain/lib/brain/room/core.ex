@@ -63,7 +63,7 @@ defmodule Brain.Room.Core do
         }
 
   @typedoc "What became of an append."
-  @type outcome :: {:stored, non_neg_integer} | :wrong_last | :unresolved | :refused
+  @type outcome :: {:stored, non_neg_integer} | :wrong_last | :unresolved | :full | :unavailable | :too_big
 
   @typedoc "What happened."
   @type input ::

@@ -7,6 +7,7 @@ defmodule Brain.Spine.Call do
   alias Brain.Nats
   alias Brain.Nats.{Encoder, Headers, Info}
   alias Brain.Spine
+  alias Brain.Spine.Refusal
 
   require Logger
 
@@ -81,7 +82,7 @@ defmodule Brain.Spine.Call do
   @spec answered({:ok, Nats.message()} | {:error, Nats.request_error()}, Spine.t()) ::
           {:ok, Nats.message()} | {:error, Spine.read_error()}
   def answered({:ok, message}, _spine), do: {:ok, message}
-  def answered({:error, :no_responders}, _spine), do: {:error, refused(503, nil)}
+  def answered({:error, :no_responders}, _spine), do: {:error, refused(503, [])}
   def answered({:error, :too_big}, _spine), do: {:error, {:refused, 0, "the request is larger than max_payload"}}
   def answered({:error, :bad_subject}, _spine), do: {:error, :no_stream}
   def answered({:error, :closed}, spine), do: {:error, if(Nats.alive?(spine.conn), do: :timeout, else: :closed)}
@@ -119,10 +120,13 @@ defmodule Brain.Spine.Call do
   @doc "A bare status where a result was expected."
   @spec refused(non_neg_integer, Headers.t() | nil) :: Spine.read_error()
   def refused(503, _headers) do
-    {:refused, 503, "nobody answers there: JetStream is not up, or the stream does not exist"}
+    text = "nobody answers there: JetStream is not up, or the stream has no leader or does not exist"
+    Refusal.of_read(503, text)
   end
 
-  def refused(status, headers), do: {:refused, status, Headers.get(headers || [], "Description") || "no reason given"}
+  def refused(status, headers) do
+    Refusal.of_read(status, Headers.get(headers || [], "Description") || "no reason given")
+  end
 
   @doc "A stored message, if it has its subject and its position."
   @spec stored(term, term, binary) :: {:ok, Spine.stored()} | {:error, Spine.read_error()}

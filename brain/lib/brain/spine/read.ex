@@ -6,7 +6,7 @@ defmodule Brain.Spine.Read do
 
   alias Brain.{Nats, Spine, Subject}
   alias Brain.Nats.Headers
-  alias Brain.Spine.Call
+  alias Brain.Spine.{Call, Refusal}
 
   # A batch ends after about so many bytes.
   @batch_bytes 1_048_576
@@ -175,7 +175,7 @@ defmodule Brain.Spine.Read do
         {:ok, nil}
 
       {:api_error, code, text} ->
-        {:error, {:refused, code, text}}
+        {:error, Refusal.of_read(code, text)}
 
       {:error, reason} ->
         {:error, reason}

@@ -4,7 +4,7 @@ defmodule Brain.Spine.Streams do
   """
 
   alias Brain.{Spine, Subject}
-  alias Brain.Spine.{Call, StreamSpec}
+  alias Brain.Spine.{Call, Refusal, StreamSpec}
 
   @stream_not_found 10_059
   @name_in_use 10_058
@@ -26,14 +26,14 @@ defmodule Brain.Spine.Streams do
         case Call.api(spine, "STREAM.PURGE." <> stream, request, Call.deadline(spine)) do
           {:ok, %{"success" => true}} -> :ok
           {:ok, _other} -> {:error, {:refused, 0, "not purged, without a reason"}}
-          {:api_error, code, text} -> {:error, {:refused, code, text}}
+          {:api_error, code, text} -> {:error, Refusal.of_read(code, text)}
           {:error, reason} -> {:error, reason}
         end
     end
   end
 
   @doc "See `Brain.Spine.ensure/2`."
-  @spec ensure(Spine.t(), StreamSpec.t()) :: :ok | {:error, Spine.differs() | Spine.read_error()}
+  @spec ensure(Spine.t(), StreamSpec.t()) :: :ok | {:error, Spine.differs() | Spine.no_room() | Spine.read_error()}
   def ensure(spine, spec) do
     expected = StreamSpec.config(spec)
 
@@ -42,7 +42,7 @@ defmodule Brain.Spine.Streams do
         {:ok, answer} -> verify(answer["config"], expected)
         # Somebody else was faster, perhaps with another specification.
         {:api_error, @name_in_use, _text} -> again(info(spine, spec.name), expected)
-        {:api_error, code, text} -> {:error, {:refused, code, text}}
+        {:api_error, code, text} -> {:error, Refusal.of_ensure(spec, code, text)}
         {:error, reason} -> {:error, reason}
       end
     else
@@ -59,7 +59,7 @@ defmodule Brain.Spine.Streams do
       {:ok, %{"config" => %{} = config}} -> {:ok, config}
       {:ok, _other} -> Call.unreadable("an answer without a configuration")
       {:api_error, @stream_not_found, _text} -> {:ok, nil}
-      {:api_error, code, text} -> {:error, {:refused, code, text}}
+      {:api_error, code, text} -> {:error, Refusal.of_read(code, text)}
       {:error, reason} -> {:error, reason}
     end
   end

@@ -49,8 +49,12 @@ impl Room {
                 self.commit(pos, true);
             }
             // A refusal settles the attempt that it answers; an earlier one may still be stored.
-            Outcome::Refused if inflight.attempts == 1 || mutant!(UndecidedIsConflict) => self.refused(),
-            Outcome::Refused | Outcome::WrongLast | Outcome::Unresolved => {
+            Outcome::Full | Outcome::Unavailable | Outcome::TooBig
+                if inflight.attempts == 1 || mutant!(UndecidedIsConflict) =>
+            {
+                self.refused(outcome);
+            }
+            _ => {
                 self.note(Note::Unresolved);
                 self.resolve();
             }
@@ -168,15 +172,33 @@ impl Room {
     }
 
     /// The log refused the entry at its first attempt: surely not stored.
-    fn refused(&mut self) {
-        mark!("brain.log-full");
-        let Some(inflight) = self.inflight.take() else { return };
-        if inflight.entry.kind == Kind::Owned as i32 {
-            return self.step_down(Why::Refused, Some(Code::LogFull));
+    fn refused(&mut self, outcome: Outcome) {
+        let Some(mut inflight) = self.inflight.take() else { return };
+        let owned = inflight.entry.kind == Kind::Owned as i32;
+        let code = match outcome {
+            Outcome::Full => {
+                mark!("brain.log-full");
+                Code::LogFull
+            }
+            // Of several commands none is known to be too large by itself.
+            Outcome::TooBig if inflight.taken.len() == 1 => Code::MessageTooBig,
+            _ => Code::Unavailable,
+        };
+        if owned && code == Code::LogFull {
+            return self.step_down(Why::Refused, Some(code));
+        }
+        if owned && self.stopping {
+            return self.step_down(Why::Stopped, Some(code));
+        }
+        if owned {
+            // No leader yet, as a rule. No attempt is open any more, so the next one counts as the first.
+            inflight.attempts = 0;
+            self.inflight = Some(inflight);
+            return self.pause();
         }
         self.ahead = self.committed.clone();
         for waiting in inflight.taken {
-            self.tell_lost(waiting, Code::LogFull);
+            self.tell_lost(waiting, code);
         }
         self.phase = Phase::Ready;
         self.pause();

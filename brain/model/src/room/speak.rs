@@ -51,7 +51,9 @@ impl Room {
                 self.out.push(Effect::Reply { to: reply, body: ack.encode_to_vec().into() });
             }
             Waiting::Get { reply } | Waiting::Sync { reply, .. } => {
-                let body = answers::sync_refused(Code::Unavailable, &self.committed.tail);
+                // A read needs an entry, too: of a full log no repeat makes one.
+                let code = if code == Code::LogFull { code } else { Code::Unavailable };
+                let body = answers::sync_refused(code, &self.committed.tail);
                 self.out.push(Effect::Reply { to: reply, body });
             }
         }

@@ -17,7 +17,8 @@ impl Room {
 
     pub(super) fn on_stop(&mut self) {
         self.stopping = true;
-        if !self.serving && self.inflight.is_none() {
+        // An entry of which no attempt is open is surely not stored.
+        if !self.serving && self.inflight.as_ref().is_none_or(|entry| entry.attempts == 0) {
             self.step_down(Why::Stopped, Some(Code::Unavailable));
         }
     }

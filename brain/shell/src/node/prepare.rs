@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proto::Pattern;
-use spine::{EnsureError, Spine, StreamSpec, SubscribeError};
+use spine::{EnsureError, ReadError, Spine, StreamSpec, SubscribeError};
 use voltron_core::{Ids, WallClock};
 
 use super::BUFFER;
@@ -21,8 +21,15 @@ pub(super) async fn prepare<S: Spine, C: WallClock, I: Ids>(
             match context.writer.ensure(spec).await {
                 Ok(()) => break,
                 Err(error @ EnsureError::Differs { .. }) => return Err(ShellError::Stream(error)),
+                // An operator must act; until then the node waits, so that it serves as soon as there is room.
+                Err(error @ EnsureError::NoRoom { .. }) => {
+                    tracing::error!(%error, "a stream cannot be made; trying again");
+                    pause.wait().await;
+                }
                 Err(EnsureError::Call(error)) => {
-                    tracing::warn!(%error, stream = %spec.name, "the Spine does not answer; trying again");
+                    let silent = matches!(error, ReadError::Timeout);
+                    let what = if silent { "the Spine does not answer" } else { "the Spine refuses a stream" };
+                    tracing::warn!(%error, stream = %spec.name, "{what}; trying again");
                     pause.wait().await;
                 }
             }

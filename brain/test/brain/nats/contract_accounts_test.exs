@@ -86,7 +86,7 @@ defmodule Brain.Nats.ContractAccountsTest do
     witness = spine(world.witness)
 
     for {subject, _bodies} <- stored() do
-      assert {:error, {:refused, 503, _text}} = Spine.attempt(witness, subject, 0, "forged")
+      assert {:error, {:refused, :unavailable, 503, _text}} = Spine.attempt(witness, subject, 0, "forged")
       assert {:error, _reason} = Spine.read(witness, subject, 1, 1, :leader)
     end
 

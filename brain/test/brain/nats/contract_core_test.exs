@@ -129,9 +129,9 @@ defmodule Brain.Nats.ContractCoreTest do
     assert Nats.publish(conn, @to, nil, big) == {:error, :too_big}
     assert Nats.request(conn, @to, [], big, soon_ms()) == {:error, :too_big}
     log = Subject.log({"acme", "lobby"})
-    assert {:error, {:refused, 0, _text}} = Spine.attempt(spine, log, 0, big)
+    assert {:error, {:refused, :too_big, 0, _text}} = Spine.attempt(spine, log, 0, big)
     # The header counts too.
-    assert {:error, {:refused, 0, _text}} = Spine.attempt(spine, log, 0, binary_part(big, 0, 4_096))
+    assert {:error, {:refused, :too_big, 0, _text}} = Spine.attempt(spine, log, 0, binary_part(big, 0, 4_096))
     # As much as is allowed goes through, on the same connection.
     assert :ok = Nats.publish(conn, @to, nil, binary_part(big, 0, 4_096))
     assert byte_size(next(sub).body) == 4_096
@@ -251,7 +251,7 @@ defmodule Brain.Nats.ContractCoreTest do
     assert Nats.publish(conn, @to, nil, "x") == {:error, :closed}
     assert Nats.request(conn, @to, [], "x", soon_ms()) == {:error, :closed}
     assert Nats.subscribe(conn, "out.>", nil) == {:error, :closed}
-    assert {:error, {:refused, 0, _text}} = Spine.attempt(spine, log, 0, "x")
+    assert {:error, {:refused, :closed, 0, _text}} = Spine.attempt(spine, log, 0, "x")
     assert Spine.last(spine, log, :direct) == {:error, :closed}
     assert Spine.read(spine, log, 1, 1, :leader) == {:error, :closed}
     assert Spine.last_of(spine, "ban.>") == {:error, :closed}

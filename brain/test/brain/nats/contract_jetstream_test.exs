@@ -82,15 +82,16 @@ defmodule Brain.Nats.ContractJetstreamTest do
   test "what_no_stream_holds_is_refused" do
     spine = spine(connected(world()))
     input = "in.t.acme.r.a"
-    assert {:error, {:refused, 0, _text}} = Spine.attempt(spine, input, 0, "x")
-    assert Spine.append(spine, input, 0, "x") == :refused
+    assert {:error, {:refused, :no_stream, 0, _text}} = Spine.attempt(spine, input, 0, "x")
+    assert Spine.append(spine, input, 0, "x") == :unavailable
     assert Spine.last(spine, input, :direct) == {:error, :no_stream}
     assert Spine.read(spine, input, 1, 1, :leader) == {:error, :no_stream}
     assert Spine.last_of(spine, "in.t.*.r.*") == {:error, :no_stream}
     assert Spine.purge_below(spine, input, 2) == {:error, :no_stream}
     # Its stream does not exist yet: surely not stored, and said at once.
-    assert {:error, {:refused, 503, _text}} = Spine.attempt(spine, log("a"), 0, "x")
-    for via <- @both, do: assert({:error, {:refused, _code, _text}} = Spine.last(spine, log("a"), via))
+    assert {:error, {:refused, :unavailable, 503, _text}} = Spine.attempt(spine, log("a"), 0, "x")
+    assert {:error, {:unavailable, 503, _text}} = Spine.last(spine, log("a"), :direct)
+    assert Spine.last(spine, log("a"), :leader) == {:error, :no_stream}
     streams(spine)
     assert Spine.append(spine, log("a"), 0, "x") == {:stored, 1}
   end
@@ -108,7 +109,7 @@ defmodule Brain.Nats.ContractJetstreamTest do
         end
       end)
 
-    assert {:error, {:refused, 10_077, _text}} = refused
+    assert {:error, {:refused, :full, 10_077, _text}} = refused
     assert last > 3
     assert {:ok, %{seq: ^last}} = Spine.last(spine, log("a"), :leader)
     # The oldest entry is still there: a full log forgets nothing.
@@ -275,7 +276,7 @@ defmodule Brain.Nats.ContractJetstreamTest do
     assert :ok = Spine.ensure(spine, %{StreamSpec.snapshots(1) | rollover: false})
     to = Subject.snapshot({"acme", "a"})
     entries = fill(spine, to, 2)
-    assert Spine.append(spine, to, List.last(entries).seq, "third") == :refused
+    assert Spine.append(spine, to, List.last(entries).seq, "third") == :full
     assert {:ok, %{entries: ^entries}} = Spine.read(spine, to, 1, 10, :direct)
   end
 

@@ -7,7 +7,7 @@ defmodule Brain.Nats.SpineTest do
   import Brain.NatsWorld, only: [up: 1]
 
   alias Brain.{FakeBroker, Spine}
-  alias Brain.Spine.{Append, Read, Streams, StreamSpec}
+  alias Brain.Spine.{Append, Read, Refusal, Streams, StreamSpec}
 
   @moduletag capture_log: true
   @log "log.214.t.acme.r.lobby"
@@ -68,16 +68,17 @@ defmodule Brain.Nats.SpineTest do
   end
 
   test "every answer to an append has its meaning" do
-    refused = fn code -> {:error, {:refused, code, "why"}} end
     error = fn more -> ~s({"error":{#{more}"description":"why"},"stream":"LOG_0","seq":0}) end
 
     for {body, meaning} <- [
           # The error is looked at first: such an answer has a position as well.
           {error.(~s("code":400,"err_code":10071,)), {:error, {:unresolved, :wrong_last}}},
           {error.(~s("code":503,"err_code":10164,)), {:error, {:unresolved, :undecided}}},
-          {error.(~s("code":400,"err_code":10077,)), refused.(10_077)},
-          {error.(~s("code":500,)), refused.(500)},
-          {error.(""), refused.(0)},
+          {error.(~s("code":503,"err_code":10023,)), {:error, {:refused, :unavailable, 10_023, "why"}}},
+          # It does not say that it sends these only in place of storing the message.
+          {error.(~s("code":503,"err_code":10077,)), {:error, {:unresolved, {:failed, 10_077}}}},
+          {error.(~s("code":500,)), {:error, {:unresolved, {:failed, 500}}}},
+          {error.(""), {:error, {:unresolved, {:failed, 0}}}},
           # What cannot be read may have been stored.
           {~s({"stream":"LOG_0","seq":0}), {:error, {:unresolved, :timeout}}},
           {~s({"stream":"LOG_0"}), {:error, {:unresolved, :timeout}}},
@@ -91,23 +92,60 @@ defmodule Brain.Nats.SpineTest do
     end
 
     assert told(&append/1, "", "NATS/1.0 408 Timeout\r\n\r\n") == {:error, {:unresolved, :timeout}}
-    assert {:error, {:refused, 503, _text}} = told(&append/1, "", "NATS/1.0 503\r\n\r\n")
+    assert {:error, {:refused, :unavailable, 503, _text}} = told(&append/1, "", "NATS/1.0 503\r\n\r\n")
+    assert {:error, {:refused, :unavailable, 429, _text}} = told(&append/1, "", "NATS/1.0 429 Too Many\r\n\r\n")
   end
 
-  test "the core is told one of four outcomes" do
+  test "every refusal keeps its meaning" do
+    for {code, text, meaning} <- [
+          {10_077, "maximum bytes exceeded", :full},
+          {10_077, "maximum messages exceeded", :full},
+          {10_077, "maximum messages per subject exceeded", :full},
+          {10_002, "resource limits exceeded for account", :full},
+          {503, "", :unavailable},
+          {429, "", :unavailable},
+          {10_008, "JetStream system temporarily unavailable", :unavailable},
+          {10_009, "JetStream cluster can not handle request", :unavailable},
+          {10_023, "insufficient resources", :unavailable},
+          {10_109, "invalid operation on sealed stream", :unavailable},
+          {10_167, "too many requests", :unavailable},
+          {10_077, "message too large", :too_big},
+          {10_054, "message size exceeds maximum allowed", :too_big},
+          {10_097, "header size exceeds maximum allowed of 64k", :too_big}
+        ] do
+      assert Refusal.of_append(code, text) == {:refused, meaning, code, text}
+    end
+
+    assert Refusal.of_append(10_077, "store is closed") == {:unresolved, {:failed, 10_077}}
+    for code <- [503, 10_008, 10_118], do: assert(Refusal.of_read(code, "x") == {:unavailable, code, "x"})
+    assert Refusal.of_read(10_059, "x") == :no_stream
+    spec = StreamSpec.log(3, 8, 3, 10_737_418_240)
+
+    for code <- [10_047, 10_028, 10_023, 10_005, 10_002, 10_122] do
+      no_room = Refusal.of_ensure(spec, code, "insufficient storage")
+      assert no_room == {:no_room, "LOG_3", {10_737_418_240, :file, 3}, code, "insufficient storage"}
+      assert Spine.explain(no_room) =~ "reserves 10.0 GiB of disk on each of 3 server(s)"
+    end
+  end
+
+  test "the core is told one of six outcomes" do
     assert Append.outcome({:ok, 3}, @log) == {:stored, 3}
     assert Append.outcome({:error, {:unresolved, :wrong_last}}, @log) == :wrong_last
 
-    for why <- [:timeout, :disconnected, :undecided] do
+    for why <- [:timeout, :disconnected, :undecided, {:failed, 1}] do
       assert Append.outcome({:error, {:unresolved, why}}, @log) == :unresolved
       assert Spine.explain({:unresolved, why}) =~ "unknown"
     end
 
-    text =
-      ExUnit.CaptureLog.capture_log(fn -> assert Append.outcome({:error, {:refused, 1, "x"}}, @log) == :refused end)
+    for {why, meaning} <- [full: :full, too_big: :too_big, unavailable: :unavailable, no_stream: :unavailable] do
+      refused = {:error, {:refused, why, 1, "x"}}
+      text = ExUnit.CaptureLog.capture_log(fn -> assert Append.outcome(refused, @log) == meaning end)
+      assert text =~ "refused, #{why} (err_code 1): x"
+    end
 
-    assert text =~ "refused with 1: x"
-    for error <- [:timeout, :no_stream, :closed, {:refused, 3, "x"}], do: assert(is_binary(Spine.explain(error)))
+    for error <- [:timeout, :no_stream, :closed, {:refused, 3, "x"}, {:unavailable, 3, "x"}] do
+      assert is_binary(Spine.explain(error))
+    end
   end
 
   test "what is no answer to a read is refused" do
@@ -128,8 +166,7 @@ defmodule Brain.Nats.SpineTest do
 
     assert told(last, ~s({"error":{"code":404,"err_code":10037,"description":"no"}})) == {:ok, nil}
 
-    assert told(last, ~s({"error":{"code":404,"err_code":10059,"description":"no"}})) ==
-             {:error, {:refused, 10_059, "no"}}
+    assert told(last, ~s({"error":{"code":404,"err_code":10059,"description":"no"}})) == {:error, :no_stream}
 
     assert told(last, "", "NATS/1.0 408 Bad\r\n\r\n") == {:error, {:refused, 408, "Bad"}}
     assert told(last, ~s({"message":{"subject":"a","seq":1}})) == {:ok, %{subject: "a", seq: 1, body: ""}}

@@ -98,7 +98,7 @@ defmodule Brain.Room.CoreTest do
     world = world |> input(a, {:appended, token, :unresolved}) |> call(a) |> pass(10) |> input(a, :wake)
     {world, {:append, token, _, _}} = take_call(world, a)
     {streams, {:stored, _}} = append(world.streams, expect, body)
-    world = settle(input(%{world | streams: streams}, a, {:appended, token, :refused}))
+    world = settle(input(%{world | streams: streams}, a, {:appended, token, :full}))
     assert [%{code: 0, seq: 1}] = acks(world, a)
   end
 
@@ -378,17 +378,53 @@ defmodule Brain.Room.CoreTest do
 
   test "a full log refuses and forgets nothing" do
     {world, a} = served()
-    full = fn world, full -> %{world | streams: %{world.streams | full: full}} end
-    {world, ack} = ask(full.(world, true), a, command("ann", 1, set("k", "v")))
+    {world, ack} = ask(refusing(world, :full), a, command("ann", 1, set("k", "v")))
     assert ack.code == 6003
     assert State.get(Core.committed(owner(world, a).core).state, "k") == nil
-    world = run(full.(world, false), 1000)
+    world = run(refusing(world, nil), 1000)
     {world, ack} = ask(world, a, command("ann", 1, set("k", "v")))
     assert {ack.code, ack.seq, ack.duplicate} == {0, 1, false}
-    {world, b} = add(full.(world, true))
+    {world, b} = add(refusing(world, :full))
     world = open(world, b)
     assert {opened(world, b).code, owner(world, b).gone} == {6003, :refused}
   end
+
+  test "a log that is not to be had now is tried again, and clients are told to repeat" do
+    {world, a} = served()
+    {world, ack} = ask(refusing(world, :unavailable), a, command("ann", 1, set("k", "v")))
+    assert ack.code == 6000
+    world = run(refusing(world, nil), 1000)
+    {world, ack} = ask(world, a, command("ann", 1, set("k", "v")))
+    assert {ack.code, ack.seq, ack.duplicate} == {0, 1, false}
+    # A take-over waits for the leader: nobody is told anything, and the room opens in the end.
+    {world, b} = add(refusing(world, :unavailable))
+    world = world |> open(b) |> run(3000)
+    assert {owner(world, b).gone, opened(world, b)} == {nil, nil}
+    # No attempt is open meanwhile: a log that is full then is told as such.
+    world = run(refusing(world, :full), 1000)
+    assert {opened(world, b).code, owner(world, b).gone} == {6003, :refused}
+    {world, c} = add(refusing(world, :unavailable))
+    world = world |> open(c) |> run(3000)
+    world = run(refusing(world, nil), 1000)
+    assert {opened(world, c).code, owner(world, c).gone} == {0, nil}
+  end
+
+  test "who waits for a log that is not to be had can be stopped" do
+    {world, _a} = served()
+    {world, b} = add(refusing(world, :unavailable))
+    world = world |> open(b) |> run(1000) |> input(b, :stop) |> settle()
+    assert {opened(world, b).code, owner(world, b).gone} == {6000, :stopped}
+  end
+
+  test "an entry that is larger than is taken" do
+    {world, a} = served()
+    {world, ack} = ask(refusing(world, :too_big), a, command("ann", 1, set("k", "v")))
+    assert ack.code == 4504
+    {_world, ack} = ask(run(refusing(world, nil), 1000), a, command("ann", 2, set("k", "v")))
+    assert {ack.code, ack.seq} == {0, 1}
+  end
+
+  defp refusing(world, refusal), do: %{world | streams: %{world.streams | refuse: refusal}}
 
   test "void entries are stepped over" do
     {world, a} = served()

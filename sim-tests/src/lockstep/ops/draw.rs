@@ -101,7 +101,8 @@ fn damage() -> impl Strategy<Value = Damage> {
 fn loss() -> impl Strategy<Value = Loss> {
     prop_oneof![
         4 => Just(Loss::Unheard), 3 => Just(Loss::Never), 4 => Just(Loss::Later), 2 => Just(Loss::Beaten),
-        2 => Just(Loss::BeatenByItself), 1 => Just(Loss::Refused), 2 => (1..4_u8).prop_map(Loss::Stale),
+        2 => Just(Loss::BeatenByItself), 1 => Just(Loss::Full), 1 => Just(Loss::Unavailable),
+        1 => Just(Loss::TooBig), 2 => (1..4_u8).prop_map(Loss::Stale),
     ]
 }
 

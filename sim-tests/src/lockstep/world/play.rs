@@ -67,7 +67,7 @@ impl World<'_> {
                 let (node, room) = self.place(at);
                 self.give(node, room, Input::Stop);
             }
-            Op::Full { room, full } => self.streams(room).full = full,
+            Op::Full { room, full } => self.streams(room).refuse = full.then_some(Outcome::Full),
             Op::Stray { at, token } => self.stray(at, token),
             Op::Deposed { at } => self.deposed(self.served(at)),
             Op::Huge { at } => self.huge(self.served(at)),
@@ -235,7 +235,7 @@ impl World<'_> {
             2 => Input::GenWritten { token: old },
             3 => Input::Subscribed { token: old, ok: true },
             4 => Input::SnapshotWritten { token: old, outcome: Outcome::Stored(9) },
-            _ => Input::Appended { token: Token(u64::MAX), outcome: Outcome::Refused },
+            _ => Input::Appended { token: Token(u64::MAX), outcome: Outcome::Unavailable },
         };
         self.give(node, room, input);
     }
@@ -373,7 +373,9 @@ fn ended(done: Input, outcome: Outcome) -> Input {
 fn not_done(call: Effect, how: Loss) -> Option<Input> {
     let outcome = match how {
         Loss::Beaten | Loss::BeatenByItself => Outcome::WrongLast,
-        Loss::Refused => Outcome::Refused,
+        Loss::Full => Outcome::Full,
+        Loss::Unavailable => Outcome::Unavailable,
+        Loss::TooBig => Outcome::TooBig,
         _ => Outcome::Unresolved,
     };
     Some(match call {

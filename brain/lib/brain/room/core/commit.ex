@@ -46,7 +46,10 @@ defmodule Brain.Room.Core.Commit do
   def on_appended(core, {:stored, pos}), do: commit(core, pos, true)
 
   # A refusal settles the attempt that it answers; an earlier one may still be stored.
-  def on_appended(%{inflight: %{attempts: 1}} = core, :refused), do: refused(core)
+  def on_appended(%{inflight: %{attempts: 1}} = core, outcome) when outcome in [:full, :unavailable, :too_big] do
+    refused(core, outcome)
+  end
+
   def on_appended(core, _unclear), do: core |> Core.note(:unresolved) |> resolve()
 
   @doc "Looks for the entry in flight in the log: from the predecessor on, for is that one still there?"
@@ -169,18 +172,31 @@ defmodule Brain.Room.Core.Commit do
   end
 
   # The log refused the entry at its first attempt: surely not stored.
-  defp refused(core) do
-    inflight = core.inflight
-    core = %{core | inflight: nil}
+  defp refused(%{inflight: inflight} = core, outcome) do
+    code = refusal(outcome, inflight.taken)
 
-    if inflight.entry.kind == :owned do
-      Speak.step_down(core, :refused, :log_full)
-    else
-      core = %{core | ahead: core.committed}
-      core = Enum.reduce(inflight.taken, core, &Speak.tell_lost(&2, &1, :log_full))
-      Core.pause(%{core | phase: :ready})
+    cond do
+      inflight.entry.kind != :owned ->
+        core = %{core | inflight: nil, ahead: core.committed}
+        core = Enum.reduce(inflight.taken, core, &Speak.tell_lost(&2, &1, code))
+        Core.pause(%{core | phase: :ready})
+
+      code == :log_full ->
+        Speak.step_down(%{core | inflight: nil}, :refused, code)
+
+      core.stopping ->
+        Speak.step_down(%{core | inflight: nil}, :stopped, code)
+
+      # No leader yet, as a rule. No attempt is open any more, so the next one counts as the first.
+      true ->
+        Core.pause(%{core | inflight: %{inflight | attempts: 0}})
     end
   end
+
+  defp refusal(:full, _taken), do: :log_full
+  # Of several commands none is known to be too large by itself.
+  defp refusal(:too_big, [_one]), do: :message_too_big
+  defp refusal(_outcome, _taken), do: :unavailable
 
   # The commands of the entry in flight are judged again, on a new fence.
   defp rebuild(core, fence) do

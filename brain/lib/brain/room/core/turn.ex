@@ -19,7 +19,8 @@ defmodule Brain.Room.Core.Turn do
   def on_stop(core) do
     core = %{core | stopping: true}
 
-    if not core.serving and core.inflight == nil,
+    # An entry of which no attempt is open is surely not stored.
+    if not core.serving and (core.inflight == nil or core.inflight.attempts == 0),
       do: Speak.step_down(core, :stopped, :unavailable),
       else: core
   end
