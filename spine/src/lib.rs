@@ -88,8 +88,8 @@ pub trait Spine: Clone + Send + Sync + 'static {
     fn last(&self, of: &Subject, via: Via) -> impl Future<Output = Result<Option<Stored>, ReadError>> + Send;
 
     /// Stored messages of a subject from position `from` on, ascending, at most `max` of them and about 1 MiB (the
-    /// first in any case).
-    /// [`Batch::more`] says whether others follow.
+    /// first in any case). [`Batch::more`] says whether others follow. The leader is asked for one at a time: what has come
+    /// by the deadline is the batch, and `more` says that it may go on.
     fn read(
         &self,
         of: &Subject,

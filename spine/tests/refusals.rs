@@ -151,3 +151,20 @@ async fn a_stream_without_room_says_what_it_needs() {
         assert!(text.contains("reserves 10.0 GiB of disk on each of 3 server(s)"), "{text}");
     }
 }
+
+#[tokio::test]
+async fn a_leader_read_keeps_what_came_by_the_deadline() {
+    let entry = |seq: u64| json(&format!(r#"{{"message":{{"subject":"{}","seq":{seq}}}}}"#, log()));
+    for end in [Err(CallError::Timeout), Err(CallError::Disconnected), error(503, 10_008, "no leader")] {
+        let told = Told(Mutex::new([entry(3), entry(7), end.clone(), entry(9)].into()), None);
+        let (one, options) = (&told, options());
+        let stream = JetStream::new(&one, &options);
+        let part = stream.read(&log(), StreamSeq(1), 10, Via::Leader).await.expect("two came");
+        assert_eq!(part.entries.iter().map(|entry| entry.seq.0).collect::<Vec<_>>(), [3, 7]);
+        assert!(part.more, "and it may go on");
+        // The caller goes on behind them; what fails at once is an error.
+        let told = Told(Mutex::new([end].into()), None);
+        let failed = JetStream::new(&&told, &options).read(&log(), StreamSeq(8), 10, Via::Leader).await;
+        assert!(failed.is_err(), "{failed:?}");
+    }
+}

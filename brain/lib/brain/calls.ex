@@ -12,9 +12,11 @@ defmodule Brain.Calls do
   alias Brain.Room.Core
   alias Brain.Spine.StreamSpec
 
-  # The most log entries of one read: the leader is asked for one at a time, and all of them share one deadline, so that
-  # more would never be read over a slow link.
+  # The most log entries of one read. The leader is asked for one at a time, within one deadline: over a slow link fewer
+  # come, and the core goes on behind them.
   @read_max 32
+  # How many snapshots of a room are kept.
+  @snapshots_max 2
 
   @enforce_keys [:input, :output, :log, :snapshot, :generation, :generation_spec]
   defstruct @enforce_keys
@@ -105,9 +107,9 @@ defmodule Brain.Calls do
   # Generation, snapshots, log: in this order, each only if it was asked for.
   defp read(spine, subjects, gen_id?, snapshots?, log_from) do
     with {:ok, gen_id} <- generation(spine, subjects, gen_id?),
-         {:ok, snapshots} <- messages(spine, subjects.snapshot, snapshots? && 1, 2),
+         {:ok, snapshots} <- snapshots(spine, subjects.snapshot, snapshots?),
          {:ok, log} <- messages(spine, subjects.log, log_from, @read_max) do
-      {:ok, %{gen_id: gen_id, snapshots: snapshots.entries, log: log.entries, more: log.more}}
+      {:ok, %{gen_id: gen_id, snapshots: snapshots, log: log.entries, more: log.more}}
     end
   end
 
@@ -131,7 +133,21 @@ defmodule Brain.Calls do
     end
   end
 
-  defp messages(_spine, _subject, from, _max) when from in [nil, false], do: {:ok, %{entries: [], more: false}}
+  defp snapshots(_spine, _subject, false), do: {:ok, []}
+  defp snapshots(spine, subject, true), do: snapshots(spine, subject, 1, [])
+
+  # All of them, in as many reads as it takes: the older one alone would be taken for the newest.
+  defp snapshots(spine, subject, from, found) do
+    with {:ok, batch} <- messages(spine, subject, from, @snapshots_max - length(found)) do
+      found = found ++ batch.entries
+
+      if batch.more and length(found) < @snapshots_max,
+        do: snapshots(spine, subject, elem(List.last(found), 0) + 1, found),
+        else: {:ok, found}
+    end
+  end
+
+  defp messages(_spine, _subject, nil, _max), do: {:ok, %{entries: [], more: false}}
 
   defp messages(spine, subject, from, max) do
     with {:ok, batch} <- Spine.read(spine, subject, max(from, 1), max, :leader) do

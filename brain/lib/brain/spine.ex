@@ -120,7 +120,7 @@ defmodule Brain.Spine do
 
   @doc """
   Stored messages of a subject from position `from` on, at most `max` of them and about 1 MiB (the first in any case). By
-  the leader they are asked for one at a time.
+  the leader they are asked for one at a time: what has come by the deadline is given, and `more` says that it may go on.
   """
   @spec read(t, binary, seq, non_neg_integer, via) :: {:ok, batch} | {:error, read_error}
   def read(spine, subject, from, max, via) do
@@ -194,6 +194,7 @@ defmodule Brain.Spine do
     "stream #{stream} exists with another #{what}: #{inspect(found)}, expected #{inspect(expected)}; change it with " <>
       "the nats tool or choose another account"
   end
+
   defp storage(:file), do: "disk"
   defp storage(:memory), do: "memory"
 

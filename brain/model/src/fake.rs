@@ -32,6 +32,8 @@ pub struct Streams {
     pub gen_id: Option<u64>,
     /// Appends on their way that nobody waits for any more: each may be stored yet.
     pub late: Vec<(u64, Bytes)>,
+    /// So many messages of the log in one read, such as over a slow link; `None`: [`PAGE`].
+    pub page: Option<usize>,
     /// How every append is refused; `None`: none is.
     pub refuse: Option<Outcome>,
 }
@@ -88,8 +90,9 @@ impl Streams {
             Effect::Read { token, gen_id, snapshots, log_from } => {
                 let from = log_from.unwrap_or(u64::MAX);
                 let mut log: Vec<_> = self.log.iter().filter(|message| message.pos >= from).cloned().collect();
-                let more = log.len() > PAGE;
-                log.truncate(PAGE);
+                let page = self.page.unwrap_or(PAGE);
+                let more = log.len() > page;
+                log.truncate(page);
                 let found = Found {
                     gen_id: self.gen_id.filter(|_| gen_id),
                     snapshots: if snapshots { self.snaps.clone() } else { Vec::new() },

@@ -9,9 +9,11 @@ use voltron_core::mutant;
 
 /// The most messages that wait between a room's subscription and its core.
 const ROOM_BUFFER: usize = 1024;
-/// The most log entries of one read: the leader is asked for one at a time, and all of them share one deadline, so that
-/// more would never be read over a slow link.
+/// The most log entries of one read. The leader is asked for one at a time, within one deadline: over a slow link fewer
+/// come, and the core goes on behind them.
 const READ_MAX: u32 = 32;
+/// How many snapshots of a room are kept.
+const SNAPSHOTS_MAX: usize = 2;
 
 /// A room's subjects, made once.
 #[derive(Clone, Debug)]
@@ -152,8 +154,7 @@ async fn read<S: Spine>(
         };
     }
     if snapshots {
-        let batch = writer.read(&subjects.snapshot, StreamSeq(1), 2, Via::Leader).await?;
-        found.snapshots = messages(batch.entries);
+        found.snapshots = all_snapshots(writer, &subjects.snapshot).await?;
     }
     if let Some(from) = log_from {
         let batch = writer.read(&subjects.log, StreamSeq(from.max(1)), READ_MAX, Via::Leader).await?;
@@ -161,6 +162,21 @@ async fn read<S: Spine>(
         found.more = batch.more;
     }
     Ok(found)
+}
+
+/// All of them, in as many reads as it takes: the older one alone would be taken for the newest.
+async fn all_snapshots<S: Spine>(writer: &S, of: &Subject) -> Result<Vec<StoredMessage>, ReadError> {
+    let mut found: Vec<StoredMessage> = Vec::new();
+    loop {
+        let from = StreamSeq(found.last().map_or(1, |last| last.pos + 1));
+        let left = u32::try_from(SNAPSHOTS_MAX.saturating_sub(found.len())).unwrap_or(0);
+        let batch = writer.read(of, from, left, Via::Leader).await?;
+        let goes_on = batch.more && !batch.entries.is_empty();
+        found.extend(messages(batch.entries));
+        if !goes_on || found.len() >= SNAPSHOTS_MAX {
+            return Ok(found);
+        }
+    }
 }
 
 fn messages(stored: Vec<spine::Stored>) -> Vec<StoredMessage> {

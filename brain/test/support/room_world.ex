@@ -19,7 +19,7 @@ defmodule Brain.RoomWorld do
     The room's streams, as the leader of a stream has them; lists of `{pos, body}`, the log newest first. `late`: appends
     on their way that nobody waits for any more: each may be stored yet. `full`: the log takes nothing.
     """
-    defstruct log: [], next: 0, snaps: [], next_snap: 0, gen_id: nil, late: [], refuse: nil
+    defstruct log: [], next: 0, snaps: [], next_snap: 0, gen_id: nil, late: [], refuse: nil, page: nil
   end
 
   defmodule Owner do
@@ -166,8 +166,8 @@ defmodule Brain.RoomWorld do
     found = %{
       gen_id: if(gen_id?, do: streams.gen_id),
       snapshots: if(snapshots?, do: streams.snaps, else: []),
-      log: Enum.take(log, @page),
-      more: length(log) > @page
+      log: Enum.take(log, streams.page || @page),
+      more: length(log) > (streams.page || @page)
     }
 
     {streams, {:read, token, draw, found}}

@@ -141,21 +141,28 @@ impl<T: Transport> JetStream<'_, T> {
         from: StreamSeq,
         max: u32,
     ) -> Result<Batch, ReadError> {
-        let read = async {
-            let (mut batch, mut from, mut bytes) = (Batch::default(), from, 0);
-            loop {
-                let request = GetRequest { seq: Some(from.0), next_by_subj: Some(subject), ..GetRequest::default() };
-                let Some(entry) = self.get(stream, &request).await? else { return Ok(batch) };
-                if batch.entries.len() >= max as usize || bytes >= BATCH_BYTES {
-                    batch.more = true;
-                    return Ok(batch);
+        let deadline = self.deadline();
+        let (mut batch, mut from, mut bytes) = (Batch::default(), from, 0);
+        loop {
+            let request = GetRequest { seq: Some(from.0), next_by_subj: Some(subject), ..GetRequest::default() };
+            let got = timeout_at(deadline, self.get(stream, &request)).await.unwrap_or(Err(ReadError::Timeout));
+            batch.more = match &got {
+                Ok(Some(_)) => batch.entries.len() >= max as usize || bytes >= BATCH_BYTES,
+                Ok(None) => false,
+                // What was read stays read: the caller goes on behind it, and is told then if the broker is away.
+                Err(_) => !batch.entries.is_empty(),
+            };
+            match got {
+                Ok(None) => return Ok(batch),
+                Ok(Some(entry)) if !batch.more => {
+                    from = entry.seq.next();
+                    bytes += entry.body.len();
+                    batch.entries.push(entry);
                 }
-                from = entry.seq.next();
-                bytes += entry.body.len();
-                batch.entries.push(entry);
+                Err(error) if !batch.more => return Err(error),
+                Ok(Some(_)) | Err(_) => return Ok(batch),
             }
-        };
-        timeout_at(self.deadline(), read).await.unwrap_or(Err(ReadError::Timeout))
+        }
     }
 
     /// One `STREAM.MSG.GET`.

@@ -281,8 +281,8 @@ defmodule Brain.Room.Core do
 
   defp take(core, _late), do: core
 
-  defp asked?(phase, :read) when phase in [:load_head, :resolving, :recheck], do: true
-  defp asked?({phase, _}, :read) when phase in [:load_log, :confirming], do: true
+  defp asked?(phase, :read) when phase in [:load_head, :recheck], do: true
+  defp asked?({phase, _}, :read) when phase in [:load_log, :resolving, :confirming], do: true
   defp asked?(phase, :gen_written) when phase in [:load_gen, :confirm_gen], do: true
   defp asked?(:appending, :appended), do: true
   defp asked?(:subscribing, :subscribed), do: true

@@ -152,6 +152,10 @@ defmodule Brain.Spine.Read do
         read = {left - 1, bytes + byte_size(entry.body)}
         read_leader(spine, stream, subject, entry.seq + 1, read, deadline, [entry | entries])
 
+      # What was read stays read: the caller goes on behind it, and is told then if the broker is away.
+      {:error, _reason} when entries != [] ->
+        {:ok, %{entries: Enum.reverse(entries), more: true}}
+
       {:error, reason} ->
         {:error, reason}
     end

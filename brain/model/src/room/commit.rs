@@ -8,7 +8,7 @@ use voltron_core::{mark, mutant};
 
 use super::{Inflight, Phase, Room, Said, Waiting};
 use crate::answers;
-use crate::chain::chain;
+use crate::chain::{Tail, chain};
 use crate::io::{Effect, Found, Note, Outcome, Why};
 
 impl Room {
@@ -65,16 +65,20 @@ impl Room {
     pub(super) fn resolve(&mut self) {
         // From the predecessor on: is that one still there?
         let Some(from) = self.inflight.as_ref().map(|inflight| inflight.entry.prev.max(1)) else { return };
-        self.phase = Phase::Resolving;
+        self.resolve_on(None, from);
+    }
+
+    fn resolve_on(&mut self, walked: Option<Tail>, from: u64) {
+        self.phase = Phase::Resolving(walked);
         let token = self.ask();
         self.out.push(Effect::Read { token, gen_id: false, snapshots: false, log_from: Some(from) });
     }
 
-    pub(super) fn on_resolve(&mut self, found: &Found) {
+    pub(super) fn on_resolve(&mut self, walked: Option<Tail>, found: &Found) {
         let Some(inflight) = self.inflight.as_ref() else { return };
-        let mut tail = self.committed.tail;
+        let mut tail = walked.unwrap_or(self.committed.tail);
         let log = match found.log.split_first() {
-            _ if tail.fence == 0 => found.log.as_slice(),
+            _ if walked.is_some() || tail.fence == 0 => found.log.as_slice(),
             Some((head, rest))
                 if head.pos == tail.fence && (tail.pos != tail.fence || chain(&head.body) == tail.chain) =>
             {
@@ -98,6 +102,10 @@ impl Room {
             mark!("brain.commit-resolved-mine");
             self.commit(message.pos, false);
             return self.after_mine(&log[i + 1..]);
+        }
+        if let Some(last) = found.log.last().filter(|_| found.more) {
+            // Not decided yet, and the log goes on.
+            return self.resolve_on(Some(tail), last.pos.saturating_add(1));
         }
         if tail.fence != self.committed.tail.fence {
             // Void messages took its place: with this expectation it can never be stored. Judged anew.

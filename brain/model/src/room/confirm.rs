@@ -77,7 +77,7 @@ impl Room {
             Phase::LoadHead => self.on_load_head(draw, found),
             Phase::LoadLog(load) => self.on_load_log(*load, &found),
             Phase::Recheck => self.on_recheck(&found),
-            Phase::Resolving => self.on_resolve(&found),
+            Phase::Resolving(walked) => self.on_resolve(walked, &found),
             Phase::Confirming(confirm) => self.on_confirm(confirm, draw, &found),
             other => self.phase = other,
         }
@@ -89,7 +89,7 @@ impl Room {
             Phase::LoadHead | Phase::LoadGen => self.load(),
             Phase::LoadLog(load) => self.read_log(*load),
             Phase::Appending => self.send(),
-            Phase::Resolving => self.resolve(),
+            Phase::Resolving(_) => self.resolve(),
             Phase::Recheck => self.recheck(),
             Phase::Anchoring => self.read_snapshots(),
             Phase::Subscribing => self.subscribe(),

@@ -2,7 +2,7 @@
 //!
 //! 1. Read the generation (write one if there is none) and the snapshots.
 //! 2. Read the log from the newest snapshot that it confirms. Neither confirmed: the log was lost below them, so the
-//!    newest state begins a new epoch.
+//!    newest state begins a new epoch; unless the log begins with a tombstone, which wins over every snapshot.
 //! 3. Write `owned` with term + 1, expecting the log's last message.
 //! 4. Read the generation again. Another one than written: the log may have lost its tail in between. Back to 1.
 //! 5. Subscribe to `in.…`; then answer who asked.
@@ -17,9 +17,15 @@ use crate::answers;
 use crate::chain::{chain, writer};
 use crate::fold::Folded;
 use crate::io::{Effect, Found, Note, StoredMessage, Why};
+use crate::state::State;
 
 /// The most that wait for one room to open.
 const OPENS_MAX: usize = 256;
+
+/// The entry, if it says that the room was deleted.
+fn tombstone(body: &[u8]) -> Option<LogEntry> {
+    LogEntry::decode(body).ok().filter(|entry| entry.kind == Kind::Deleted as i32)
+}
 
 /// A load in progress.
 #[derive(Clone, Debug, Default)]
@@ -114,12 +120,24 @@ impl Room {
                         return self.read_log(load);
                     }
                 },
-                None => {
-                    let mut start = load.newest.as_ref().map(Folded::restore).unwrap_or_default();
-                    (start.tail.pos, start.tail.fence, start.tail.chain) = (0, 0, 0);
-                    load.folded = Some(start);
-                    self.begin_fold(None);
-                }
+                None => match found.log.first().and_then(|first| tombstone(&first.body)) {
+                    // From there on the log is complete. It wins over every snapshot: a stream with a limit per subject
+                    // may bring purged ones back after a crash.
+                    Some(entry) => {
+                        let mut start = Folded::default();
+                        (start.tail.fence, start.tail.chain) = (entry.prev, entry.prev_chain);
+                        load.folded = Some(start);
+                        load.unanchored = false;
+                        load.refuted = load.refuted.filter(|epoch| *epoch > entry.epoch);
+                        self.begin_fold(None);
+                    }
+                    None => {
+                        let mut start = load.newest.as_ref().map(Folded::restore).unwrap_or_default();
+                        (start.tail.pos, start.tail.fence, start.tail.chain) = (0, 0, 0);
+                        load.folded = Some(start);
+                        self.begin_fold(None);
+                    }
+                },
             }
         }
         for message in messages {
@@ -148,6 +166,10 @@ impl Room {
                 folded.tail.epoch = folded.tail.epoch.max(entry.epoch);
                 folded.tail.term = folded.tail.term.max(entry.term);
                 folded.tail.at = folded.tail.at.max(entry.at);
+                folded.tail.deleted = entry.kind == Kind::Deleted as i32;
+                if folded.tail.deleted {
+                    folded.state = State::default();
+                }
                 load.writer = writer(&entry);
             }
             return;

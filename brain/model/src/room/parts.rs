@@ -5,6 +5,7 @@ use proto::internal::LogEntry;
 use proto::{Subject, UserId, v1};
 
 use super::{RETRY_MAX_MS, RETRY_MIN_MS, confirm, open};
+use crate::chain::Tail;
 use crate::incoming::{Command, SyncAsk};
 
 /// What a room is waiting for. One question is open at a time, the snapshot's append aside.
@@ -20,8 +21,8 @@ pub(super) enum Phase {
     LoadLog(Box<open::Load>),
     /// An entry was sent.
     Appending,
-    /// The log is being read for the unresolved entry.
-    Resolving,
+    /// The log is being read for the unresolved entry: from its predecessor on, or from behind what was walked.
+    Resolving(Option<Tail>),
     /// The generation is being read again after `owned`.
     Recheck,
     /// The state that a new epoch begins with is being written, for the log alone does not yield it.
@@ -41,7 +42,7 @@ pub(super) enum Phase {
 impl Phase {
     /// True while a read is awaited.
     pub(super) const fn reads(&self) -> bool {
-        matches!(self, Self::LoadHead | Self::LoadLog(_) | Self::Resolving | Self::Recheck | Self::Confirming(_))
+        matches!(self, Self::LoadHead | Self::LoadLog(_) | Self::Resolving(_) | Self::Recheck | Self::Confirming(_))
     }
     /// True while a generation is being written.
     pub(super) const fn writes_gen(&self) -> bool {

@@ -175,6 +175,23 @@ defmodule Brain.Nats.SpineTest do
     assert told(direct, "", "NATS/1.0 500\r\n\r\n") == {:error, {:refused, 500, "no reason given"}}
   end
 
+  test "what the leader has sent by the deadline is given" do
+    broker = FakeBroker.start()
+    conn = connect(broker)
+    {socket, _lines} = serve(broker)
+    up(conn)
+    Spine.read_async(Spine.new(conn, timeout_ms: 500), @log, 1, 10, :leader, :read)
+
+    for seq <- [3, 7] do
+      {"$JS.API.STREAM.MSG.GET.LOG_0", _request, reply} = asked(socket)
+      answer(socket, reply, ~s({"message":{"subject":"#{@log}","seq":#{seq}}}))
+    end
+
+    {"$JS.API.STREAM.MSG.GET.LOG_0", request, _reply} = asked(socket)
+    assert :jiffy.decode(request, [:return_maps])["seq"] == 8
+    assert_receive {:spine, :read, {:ok, %{entries: [%{seq: 3}, %{seq: 7}], more: true}}}, 10_000
+  end
+
   test "a batch must ascend and must end" do
     entry = fn seq -> "NATS/1.0\r\nNats-Subject: #{@log}\r\nNats-Sequence: #{seq}\r\n\r\n" end
 

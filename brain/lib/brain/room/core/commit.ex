@@ -4,7 +4,7 @@ defmodule Brain.Room.Core.Commit do
   alias Brain.Codec
   alias Brain.Proto.Internal.LogEntry
   alias Brain.Proto.V1.Envelope
-  alias Brain.Room.{Chain, Core, Fold, Ring, Tail}
+  alias Brain.Room.{Chain, Core, Fold, Ring, Saturating, Tail}
   alias Brain.Room.Core.{Open, Parts, Queue, Snapshot, Speak}
 
   @u32_max 0xFFFF_FFFF
@@ -54,24 +54,27 @@ defmodule Brain.Room.Core.Commit do
 
   @doc "Looks for the entry in flight in the log: from the predecessor on, for is that one still there?"
   @spec resolve(Core.t()) :: Core.t()
-  def resolve(core) do
+  def resolve(core), do: read_on(core, nil, max(core.inflight.entry.prev, 1))
+
+  defp read_on(core, walked, from) do
     {core, token} = Core.ask(core)
-    from = max(core.inflight.entry.prev, 1)
-    Core.emit(%{core | phase: :resolving}, {:read, token, false, false, from})
+    Core.emit(%{core | phase: {:resolving, walked}}, {:read, token, false, false, from})
   end
 
-  @doc "The log from the entry's predecessor on was read."
-  @spec on_resolve(Core.t(), Core.found()) :: Core.t()
-  def on_resolve(core, found) do
+  @doc "A part of the log was read: from the entry's predecessor on, or from behind what was `walked`."
+  @spec on_resolve(Core.t(), nil | Tail.t(), Core.found()) :: Core.t()
+  def on_resolve(core, nil, found) do
     tail = core.committed.tail
 
     case after_predecessor(tail, found.log) do
-      {:ok, log} -> seek(core, tail, log)
+      {:ok, log} -> seek(core, tail, log, found)
       # The log lost its tail, the predecessor with it: whatever was stored after that is gone, too, and what may arrive
       # yet is void. Waiting for it would never end.
       :lost -> predecessor_lost(core)
     end
   end
+
+  def on_resolve(core, walked, found), do: seek(core, walked, found.log, found)
 
   defp after_predecessor(%{fence: 0}, log), do: {:ok, log}
 
@@ -81,12 +84,12 @@ defmodule Brain.Room.Core.Commit do
 
   defp after_predecessor(_tail, _log), do: :lost
 
-  defp seek(core, tail, [{pos, body} | rest]) do
+  defp seek(core, tail, [{pos, body} | rest], found) do
     entry = decode(body)
 
     cond do
       entry.kind == :unknown or Tail.accepts(tail, entry) != :ok ->
-        core |> Core.note({:void, pos}) |> seek(%{tail | fence: pos}, rest)
+        core |> Core.note({:void, pos}) |> seek(%{tail | fence: pos}, rest, found)
 
       entry.entry_id != core.inflight.entry.entry_id ->
         fenced(core)
@@ -96,13 +99,19 @@ defmodule Brain.Room.Core.Commit do
     end
   end
 
+  # Not decided yet, and the log goes on.
+  defp seek(core, tail, [], %{more: true, log: [_ | _] = log}) do
+    {last, _body} = List.last(log)
+    read_on(core, tail, Saturating.u64(last + 1))
+  end
+
   # Void messages took its place: with this expectation it can never be stored. Judged anew.
-  defp seek(core, %{fence: fence}, []) when fence != core.committed.tail.fence do
+  defp seek(core, %{fence: fence}, [], _found) when fence != core.committed.tail.fence do
     rebuild(core, fence)
   end
 
   # Absence decides nothing: it may be stored yet. The pause grows with each attempt.
-  defp seek(core, _tail, []), do: Core.pause(%{core | phase: :appending})
+  defp seek(core, _tail, [], _found), do: Core.pause(%{core | phase: :appending})
 
   defp decode(body) do
     case Codec.decode(LogEntry, body) do

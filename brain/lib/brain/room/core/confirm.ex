@@ -91,7 +91,7 @@ defmodule Brain.Room.Core.Confirm do
       :load_head -> Open.on_load_head(core, draw, found)
       {:load_log, load} -> Open.on_load_log(core, load, found)
       :recheck -> Open.on_recheck(core, found)
-      :resolving -> Commit.on_resolve(core, found)
+      {:resolving, walked} -> Commit.on_resolve(core, walked, found)
       {:confirming, progress} -> on_confirm(core, progress, draw, found)
       _other -> core
     end
@@ -105,7 +105,7 @@ defmodule Brain.Room.Core.Confirm do
       :anchoring -> Snapshot.read_snapshots(core)
       {:load_log, load} -> Open.read_log(core, load)
       :appending -> Commit.send_entry(core)
-      :resolving -> Commit.resolve(core)
+      {:resolving, _walked} -> Commit.resolve(core)
       :recheck -> Open.recheck(core)
       :subscribing -> Open.subscribe(core)
       {:confirming, _progress} -> confirm(core)

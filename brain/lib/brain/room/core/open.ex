@@ -12,7 +12,7 @@ defmodule Brain.Room.Core.Open do
 
   alias Brain.{Codec, Subject}
   alias Brain.Proto.Internal.{LogEntry, Owned, RoomSnapshot}
-  alias Brain.Room.{Answers, Chain, Core, Fold, Folded, Ring, Saturating, Tail}
+  alias Brain.Room.{Answers, Chain, Core, Fold, Folded, Ring, Saturating, State, Tail}
   alias Brain.Room.Core.{Commit, Parts, Snapshot, Speak}
 
   # The most that wait for one room to open.
@@ -132,6 +132,33 @@ defmodule Brain.Room.Core.Open do
   end
 
   def on_load_log(core, %{folded: nil} = load, found) do
+    case tombstone(found.log) do
+      nil ->
+        without_anchor(core, load, found)
+
+      # From there on the log is complete. It wins over every snapshot: a stream with a limit per subject may bring purged
+      # ones back after a crash.
+      entry ->
+        start = %Folded{}
+        start = %{start | tail: %{start.tail | fence: entry.prev, chain: entry.prev_chain}}
+        refuted = if load.refuted != nil and load.refuted > entry.epoch, do: load.refuted
+
+        core
+        |> begin_fold(nil)
+        |> load_messages(%{load | folded: start, unanchored: false, refuted: refuted}, found.log)
+        |> load_on(found)
+    end
+  end
+
+  def on_load_log(core, load, found), do: core |> load_messages(load, found.log) |> load_on(found)
+
+  defp tombstone([{_pos, body} | _]) do
+    with %LogEntry{kind: :deleted} = entry <- decode(LogEntry, body), do: entry, else: (_ -> nil)
+  end
+
+  defp tombstone([]), do: nil
+
+  defp without_anchor(core, load, found) do
     start = if load.newest == nil, do: %Folded{}, else: Fold.restore(load.newest)
     start = %{start | tail: %{start.tail | pos: 0, fence: 0, chain: 0}}
 
@@ -140,8 +167,6 @@ defmodule Brain.Room.Core.Open do
     |> load_messages(%{load | folded: start}, found.log)
     |> load_on(found)
   end
-
-  def on_load_log(core, load, found), do: core |> load_messages(load, found.log) |> load_on(found)
 
   defp load_on({core, load}, %{more: true, log: [_ | _] = log}) do
     {pos, _body} = List.last(log)
@@ -175,10 +200,11 @@ defmodule Brain.Room.Core.Open do
           tail
           | epoch: max(tail.epoch, entry.epoch),
             term: max(tail.term, entry.term),
-            at: max(tail.at, entry.at)
+            at: max(tail.at, entry.at),
+            deleted: entry.kind == :deleted
         }
 
-        %{folded | tail: tail}
+        %{folded | tail: tail, state: if(tail.deleted, do: %State{}, else: folded.state)}
     end
   end
 

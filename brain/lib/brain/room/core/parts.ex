@@ -3,7 +3,7 @@ defmodule Brain.Room.Core.Parts do
 
   alias Brain.Proto.{Internal, V1}
   alias Brain.Room.Core.{Confirm, Open}
-  alias Brain.Room.Incoming
+  alias Brain.Room.{Incoming, Tail}
 
   @typedoc """
   What a room is waiting for. One question is open at a time, the snapshot's append aside.
@@ -11,7 +11,8 @@ defmodule Brain.Room.Core.Parts do
   - `new`: nobody has asked for the room yet.
   - `load_head`: generation and snapshots are being read. `load_gen`: no generation was there, one is being written.
     `load_log`: the log is being read.
-  - `appending`: an entry was sent. `resolving`: the log is being read for the unresolved entry.
+  - `appending`: an entry was sent. `resolving`: the log is being read for the unresolved entry, from its predecessor on,
+    or from behind what was walked.
   - `recheck`: the generation is being read again after `owned`.
   - `anchoring`: the state that a new epoch begins with is being written, for the log alone does not yield it.
   - `subscribing`: `in.…` is being subscribed to.
@@ -26,7 +27,7 @@ defmodule Brain.Room.Core.Parts do
           | :load_gen
           | {:load_log, Open.Load.t()}
           | :appending
-          | :resolving
+          | {:resolving, nil | Tail.t()}
           | :recheck
           | :anchoring
           | :subscribing
