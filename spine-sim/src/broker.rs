@@ -94,6 +94,9 @@ pub struct BrokerOptions {
     pub replicas_max: u32,
     /// Stored messages younger than this are lost in a power cut: 2 min; zero loses nothing.
     pub sync_interval: Duration,
+    /// A stream's PubAck and republish may come after what the broker says to later operations of the same read, a PONG
+    /// above all, as on the server: drawn from the seed. Off, they come first.
+    pub late_acks: bool,
     /// For a harness that keeps its own copy: none.
     pub witness: Option<Witness>,
 }
@@ -117,6 +120,7 @@ impl BrokerOptions {
             reserved_bytes_max: 1024 * 1024 * 1024 * 1024,
             replicas_max: 1,
             sync_interval: Duration::from_secs(120),
+            late_acks: true,
             witness: None,
         }
     }

@@ -92,12 +92,15 @@ impl JetStream {
         self.journal = Some(journal);
     }
 
-    /// A restart of the process: memory streams are gone, and with a power cut the tails not yet synced.
-    pub(crate) fn crash(&mut self, lose_tail: bool) -> Vec<(u64, u64)> {
+    /// A restart of the process: memory streams are gone, with a power cut the tails not yet synced, and with `revive`
+    /// evicted messages are back.
+    pub(crate) fn crash(&mut self, lose_tail: bool, revive: bool) -> Vec<(u64, u64)> {
         self.undecided.clear();
         self.streams.retain(|_, stream| !stream.config.is_memory());
         let mut lost = Vec::new();
+        let mut revived = false;
         for stream in self.streams.values_mut() {
+            revived |= revive && stream.revive_evicted();
             if lose_tail && let Some(Lost { from, to, entries: gone }) = stream.lose_tail() {
                 lost.push((from, to));
                 if let Some(witness) = &self.witness {
@@ -105,7 +108,7 @@ impl JetStream {
                 }
             }
         }
-        if !lost.is_empty()
+        if (revived || !lost.is_empty())
             && let Some(journal) = &mut self.journal
         {
             journal.rewrite(&self.streams);

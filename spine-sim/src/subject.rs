@@ -32,17 +32,27 @@ pub(crate) fn has_wildcard(subject: &[u8]) -> bool {
     tokens(subject).any(|token| token == b"*" || token == b">")
 }
 
-/// True if `pattern` covers every subject that `inner` covers (`inner` may hold wildcards itself).
-pub(crate) fn covers(pattern: &[u8], inner: &[u8]) -> bool {
-    let (mut wide, mut narrow) = (tokens(pattern), tokens(inner));
+/// True if `pattern` matches `subject`, whose own `*` and `>` are tokens as any other: as the server asks its permissions
+/// about a pattern, too, so that an allowed `a.*` lets a client subscribe to `a.>`. A subject with an empty token matches
+/// nothing.
+pub(crate) fn covers(pattern: &[u8], subject: &[u8]) -> bool {
+    if has_empty_token(subject) {
+        return false;
+    }
+    let (mut wide, mut narrow) = (tokens(pattern), tokens(subject));
     loop {
         match (wide.next(), narrow.next()) {
             (Some(b">"), Some(_)) | (None, None) => return true,
-            (Some(b"*"), Some(token)) if token != b">" => {}
+            (Some(b"*"), Some(_)) => {}
             (Some(left), Some(right)) if left == right => {}
             _ => return false,
         }
     }
+}
+
+/// True if two dots follow each other, or one stands at an end.
+pub(crate) fn has_empty_token(subject: &[u8]) -> bool {
+    tokens(subject).any(<[u8]>::is_empty)
 }
 
 /// True if some subject matches both patterns.
@@ -85,10 +95,14 @@ mod tests {
             ("a.>", "a.b.c", true),
             (">", "a", true),
             ("*.b", "a.b", true),
-            ("a.*", "a.>", false),
+            ("a.*", "a.>", true),
+            ("a.*", "a.*", true),
+            ("a.*", "a.", false),
+            ("a.>", "a..b", false),
+            ("*.b", ".b", false),
             ("a.>", "a.*", true),
             ("a.>", "a.>", true),
-            ("*", ">", false),
+            ("*", ">", true),
         ] {
             assert_eq!(covers(pattern.as_bytes(), subject.as_bytes()), expected, "{pattern} covers {subject}");
         }

@@ -111,6 +111,73 @@ async fn faults_strike_when_told() {
     assert!(header.contains("Nats-Sequence: 4\r\n"), "{header}");
 }
 
+/// As on the server, where a PONG came first in 60 of 60: whether it does is drawn, the PubAcks' own order never changes.
+#[tokio::test]
+async fn a_pong_may_overtake_what_streams_say() {
+    let order = async |seed: u64| {
+        let mut options = options();
+        (options.seed, options.late_acks) = (seed, true);
+        let (broker, addr) = sim(options).await;
+        drop(spine(addr).await);
+        let mut raw = Raw::connect(addr).await;
+        let mut bytes = b"CONNECT {\"verbose\":false,\"headers\":true}\r\nSUB _R.> 1\r\nSUB out.> 2\r\n".to_vec();
+        for n in 0..3 {
+            bytes.extend(hpub(log().as_str(), &format!("_R.{n}"), &[("X-N", "n")], "x"));
+            bytes.extend_from_slice(b"PING\r\n");
+        }
+        raw.send(&bytes).await;
+        let mut seen = Vec::new();
+        while seen.len() < 9 {
+            seen.push(match timeout(SOON, raw.next()).await.expect("all that was asked for") {
+                Said::Line(line) => line,
+                Said::Msg { subject, .. } => subject,
+                Said::End => panic!("the end after {seen:?}"),
+            });
+        }
+        drop(broker);
+        seen
+    };
+    let mut overtaken = 0;
+    for seed in 0..12 {
+        let seen = order(seed).await;
+        let acks: Vec<&String> = seen.iter().filter(|one| one.starts_with("_R.")).collect();
+        assert_eq!(acks, ["_R.0", "_R.1", "_R.2"], "{seen:?}");
+        let (pong, ack) = (seen.iter().position(|one| one == "PONG"), seen.iter().position(|one| one == "_R.0"));
+        overtaken += usize::from(pong < ack);
+        assert_eq!(order(seed).await, seen, "the same seed");
+    }
+    assert!((1..12).contains(&overtaken), "{overtaken} of 12");
+}
+
+/// As the server after kill -9: the removal of what a limit per subject evicted was in no file yet.
+#[tokio::test]
+async fn a_crash_brings_evicted_messages_back_where_a_purge_made_room() {
+    for revive in [Rule::Off, Rule::Next(1)] {
+        let (broker, addr) = sim(options()).await;
+        let before = spine(addr).await;
+        let room = |name: &str| RoomKey::new("acme".parse().expect("an id"), name.parse().expect("an id"));
+        let (a, b) = (Subject::snapshot(&room("a")), Subject::snapshot(&room("b")));
+        for subject in [&a, &b] {
+            let mut last = StreamSeq::NONE;
+            for _ in 0..5 {
+                last = before.append(subject, last, Bytes::from_static(b"x")).await.expect("stored");
+            }
+        }
+        before.purge_below(&a, StreamSeq(100)).await.expect("purged");
+        assert_eq!(positions(&before, &a).await, []);
+        broker.faults(|faults| faults.revive_evicted = revive);
+        broker.crash(false);
+        let after = spine(addr).await;
+        let back: &[u64] = if revive == Rule::Off { &[] } else { &[2, 3] };
+        assert_eq!((positions(&after, &a).await, positions(&after, &b).await), (back.to_vec(), vec![9, 10]));
+    }
+}
+
+async fn positions(spine: &SimSpine<TcpNet>, of: &Subject) -> Vec<u64> {
+    let batch = timeout(SOON, spine.read(of, StreamSeq(1), 10, Via::Leader)).await.expect("in time");
+    batch.expect("a read").entries.iter().map(|entry| entry.seq.0).collect()
+}
+
 #[tokio::test]
 async fn a_power_cut_loses_the_tail_and_hands_out_its_positions_again() {
     let (broker, addr) = sim(options()).await;

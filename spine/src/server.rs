@@ -37,12 +37,23 @@ pub struct ServerOptions {
     pub max_store: Option<u64>,
     /// Every write is synced to disk before its PubAck.
     pub sync_always: bool,
+    /// Further lines of its configuration, as they are.
+    pub further: String,
 }
 
 impl ServerOptions {
     /// An open server on a free port with a temporary folder.
     pub fn new(binary: PathBuf) -> Self {
-        Self { binary, data: None, port: 0, users: Vec::new(), max_payload: None, max_store: None, sync_always: false }
+        Self {
+            binary,
+            data: None,
+            port: 0,
+            users: Vec::new(),
+            max_payload: None,
+            max_store: None,
+            sync_always: false,
+            further: String::new(),
+        }
     }
 }
 
@@ -200,6 +211,6 @@ impl NatsServer {
         if !self.options.users.is_empty() {
             text.push_str(&accounts(&self.options.users));
         }
-        text
+        text + &self.options.further
     }
 }

@@ -16,7 +16,7 @@ use super::border::Border;
 use super::faults::Faults;
 use super::info::{Connect, Info};
 use super::{Access, BrokerOptions, Load};
-use crate::jetstream::{JetStream, Limits};
+use crate::jetstream::{JetStream, Limits, Outgoing};
 use crate::parser::{Op, Violation};
 use crate::subject;
 use crate::subject::trie::{SubId, Trie};
@@ -42,6 +42,10 @@ pub(crate) struct Core {
     border: Border,
     pub(crate) jetstream: JetStream,
     pub(crate) faults: Faults,
+    /// What streams say to operations of the present read, and has not gone out yet.
+    late: Vec<(Account, Outgoing)>,
+    /// How often it was drawn whether that waits.
+    late_draws: u64,
     /// Reused between messages.
     matched: Vec<SubId>,
     turns: Turns,
@@ -100,6 +104,8 @@ impl Core {
             border: Border::new(),
             jetstream,
             faults: Faults::default(),
+            late: Vec::new(),
+            late_draws: 0,
             matched: Vec::new(),
             turns: Turns::default(),
         };
@@ -123,8 +129,10 @@ impl Core {
         for id in all {
             self.drop_now(id);
         }
+        self.late.clear();
         self.boot();
-        self.jetstream.crash(lose_tail)
+        let revive = self.faults.revive_evicted.strikes();
+        self.jetstream.crash(lose_tail, revive)
     }
 
     pub(crate) fn cut(&mut self, name: &str) -> usize {

@@ -54,6 +54,8 @@ pub struct Faults {
     pub drop_ingest: Rule,
     /// A repeated `Nats-Msg-Id` is noticed before the fence (as R3 does) and not after it (R1).
     pub dedupe_before_fence: bool,
+    /// A crash brings back what a limit per subject had evicted from a file stream, as far as a purge has made room for it.
+    pub revive_evicted: Rule,
     /// A request to a subject that has subscribers is answered 503 all the same: interest lags in a cluster.
     pub false_no_responders: Rule,
 }

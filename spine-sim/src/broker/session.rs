@@ -84,20 +84,22 @@ where
 fn feed(broker: &Broker, id: ConnId, parser: &mut Parser, buf: &mut BytesMut) -> bool {
     let now_ms = (broker.options.clock)();
     let mut core = broker.lock();
-    loop {
+    let goes_on = loop {
         match parser.next(buf) {
             Ok(Some(op)) => {
                 if !core.handle(id, op, now_ms) {
-                    return false;
+                    break false;
                 }
             }
-            Ok(None) => return true,
+            Ok(None) => break true,
             Err(violation) => {
                 core.violation(id, violation);
-                return false;
+                break false;
             }
         }
-    }
+    };
+    core.flush(now_ms);
+    goes_on
 }
 
 async fn write(broker: Broker, id: ConnId, wake: Arc<Notify>, mut output: impl AsyncWrite + Unpin) {

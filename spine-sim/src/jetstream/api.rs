@@ -158,7 +158,7 @@ impl JetStream {
         } else if let Some(name) = verb("STREAM.INFO.") {
             ("stream_info", self.info(name, body, now_ms))
         } else if let Some(name) = verb("STREAM.DELETE.") {
-            ("stream_delete", self.delete(name))
+            ("stream_delete", self.delete(name, body))
         } else if let Some(name) = verb("STREAM.PURGE.") {
             ("stream_purge", self.purge(name, body))
         } else if let Some(name) = verb("STREAM.MSG.DELETE.") {
@@ -328,7 +328,10 @@ impl JetStream {
         }
     }
 
-    fn delete(&mut self, name: &str) -> Answer {
+    fn delete(&mut self, name: &str, body: &[u8]) -> Answer {
+        if !is_empty_request(body) {
+            return Err((ApiError::new(400, 10_038, "expected an empty request payload"), ""));
+        }
         if self.streams.remove(name).is_none() {
             return Err((ApiError::stream_not_found(), ""));
         }
@@ -341,11 +344,11 @@ impl JetStream {
 
     fn purge(&mut self, name: &str, body: &[u8]) -> Answer {
         const REST: &str = r#","purged":0"#;
-        let Some(stream) = self.streams.get_mut(name) else { return Err((ApiError::stream_not_found(), REST)) };
         let request: PurgeRequest = optional(body).map_err(|error| (error, REST))?;
         if request.seq > 0 && request.keep > 0 {
             return Err((ApiError::bad_request(), REST));
         }
+        let Some(stream) = self.streams.get_mut(name) else { return Err((ApiError::stream_not_found(), REST)) };
         if stream.config.deny_purge {
             return Err((ApiError::new(500, 10_110, "stream purge not permitted"), REST));
         }
@@ -362,12 +365,12 @@ impl JetStream {
     }
 
     fn delete_message(&mut self, name: &str, body: &[u8]) -> Answer {
-        let Some(stream) = self.streams.get_mut(name) else { return Err((ApiError::stream_not_found(), "")) };
-        if body.is_empty() {
+        if is_empty_request(body) {
             return Err((ApiError::bad_request(), ""));
         }
-        let request: DeleteMessageRequest = optional(body).map_err(|error| (error, ""))?;
+        let request: DeleteMessageRequest = go_parsed(body).map_err(|error| (error, ""))?;
         let _ = request.no_erase;
+        let Some(stream) = self.streams.get_mut(name) else { return Err((ApiError::stream_not_found(), "")) };
         if stream.config.deny_delete {
             return Err((ApiError::new(500, 10_057, "message delete not permitted"), ""));
         }
@@ -422,12 +425,18 @@ impl JetStream {
     }
 }
 
-/// An empty body stands for all defaults.
+/// As the server: a body that does not begin as a JSON object or array stands for all defaults, whatever it says.
 fn optional<T: Default + for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
-    if body.is_empty() {
-        return Ok(T::default());
+    match body.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')) {
+        Some(b'{' | b'[') => go_parsed(body),
+        _ => Ok(T::default()),
     }
-    go_parsed(body)
+}
+
+/// Nothing, or an object without fields.
+fn is_empty_request(body: &[u8]) -> bool {
+    let object: Result<serde_json::Map<String, Value>, _> = serde_json::from_slice(body);
+    body.is_empty() || object.is_ok_and(|fields| fields.is_empty())
 }
 
 /// Parses an object as Go does: `null` leaves the default.

@@ -10,8 +10,8 @@ use crate::wire;
 
 /// As the server: more subjects than this in one `multi_last` are too many.
 const MULTI_LAST_MAX: usize = 1024;
-/// As the server: a batch's bytes when the request names none, and at most.
-const BATCH_BYTES_MAX: u64 = 1024 * 1024;
+/// As the server: a batch's bytes when the request names none, its `max_pending`.
+const BATCH_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
 /// The body of a Direct Get. Unknown keys are ignored, as the server does.
 #[derive(Debug, Default, Deserialize)]
@@ -234,14 +234,13 @@ struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     fn new(name: &'a str, request: &DirectRequest, reply: &'a Bytes, out: &'a mut Vec<Outgoing>) -> Self {
-        let cap = BATCH_BYTES_MAX.cast_signed();
         Self {
             name,
             reply,
             out,
             // A multi-last request without a batch size wants all of them; a negative one wants none.
             left: if request.batch == 0 { None } else { Some(u64::try_from(request.batch).unwrap_or(0)) },
-            bytes_left: if request.max_bytes > 0 { request.max_bytes } else { cap },
+            bytes_left: if request.max_bytes == 0 { BATCH_BYTES_MAX } else { request.max_bytes },
             last_sent: 0,
             no_hdr: request.no_hdr,
         }
@@ -249,7 +248,7 @@ impl<'a> Batch<'a> {
 
     /// Sends one message unless the batch is full. The first one goes whatever its size.
     fn put(&mut self, seq: u64, entry: &Entry, pending: u64) -> bool {
-        if self.left == Some(0) || self.bytes_left <= 0 {
+        if self.left == Some(0) || self.bytes_left <= 0 && self.last_sent > 0 {
             return false;
         }
         if self.no_hdr {

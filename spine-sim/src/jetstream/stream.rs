@@ -55,7 +55,13 @@ pub(crate) struct Stream {
     pub(crate) msg_ids: BTreeMap<Bytes, (u64, i64)>,
     msg_id_order: VecDeque<(i64, Bytes)>,
     pub(crate) last_msg_id: Bytes,
+    /// The newest of those that a limit per subject has removed: their removal is in no file yet.
+    evicted: BTreeMap<u64, Entry>,
 }
+
+/// At most so many evicted messages are remembered a stream, and so many bytes of them; older ones go first.
+const EVICTED_MAX: usize = 64;
+const EVICTED_BYTES_MAX: usize = 8 << 20;
 
 /// At most so many message ids are remembered a stream; older ones go first.
 const MSG_IDS_MAX: usize = 65_536;
@@ -89,6 +95,7 @@ impl Stream {
             msg_ids: BTreeMap::new(),
             msg_id_order: VecDeque::new(),
             last_msg_id: Bytes::new(),
+            evicted: BTreeMap::new(),
         }
     }
 
@@ -267,7 +274,14 @@ impl Stream {
                 None => Vec::new(),
             };
             for seq in over {
+                if let Some(entry) = self.entries.get(&seq).filter(|_| !self.config.is_memory()) {
+                    self.evicted.insert(seq, entry.clone());
+                }
                 self.remove(seq);
+            }
+            let mut bytes: usize = self.evicted.values().map(|entry| entry.body.len()).sum();
+            while self.evicted.len() > EVICTED_MAX || bytes > EVICTED_BYTES_MAX {
+                bytes -= self.evicted.pop_first().map_or(bytes, |(_, entry)| entry.body.len());
             }
         }
         let messages = Config::limit(self.config.max_msgs);
@@ -361,6 +375,25 @@ impl Stream {
         if now_ms - self.synced_at_ms >= interval_ms {
             self.sync(now_ms);
         }
+    }
+
+    /// Puts evicted messages back, the newest first, where their subject has fewer than it may have. True if any is back.
+    pub(crate) fn revive_evicted(&mut self) -> bool {
+        let limit = Config::limit(self.config.max_msgs_per_subject).unwrap_or(0);
+        let before = self.entries.len();
+        for (seq, entry) in std::mem::take(&mut self.evicted).into_iter().rev() {
+            let seqs = self.by_subject.entry(entry.subject.clone()).or_default();
+            if seqs.len() as u64 >= limit {
+                continue;
+            }
+            let at = seqs.partition_point(|other| *other < seq);
+            seqs.insert(at, seq);
+            self.bytes += self.cost(&entry);
+            self.entries.insert(seq, entry);
+        }
+        self.by_subject.retain(|_, seqs| !seqs.is_empty());
+        self.first_seq = self.entries.keys().next().copied().unwrap_or(self.first_seq);
+        self.entries.len() > before
     }
 
     /// A power cut: what was not synced is gone, and its positions will be handed out again. Returns what is lost.

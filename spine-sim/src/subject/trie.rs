@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::tokens;
+use super::{has_empty_token, tokens};
 
 /// A subscription's number, given in order of creation.
 pub(crate) type SubId = u64;
@@ -57,6 +57,9 @@ impl Trie {
 
     /// Appends the ids whose pattern covers this literal subject, ascending.
     pub(crate) fn matches(&self, subject: &[u8], out: &mut Vec<SubId>) {
+        if has_empty_token(subject) {
+            return;
+        }
         let from = out.len();
         walk(&self.root, subject, out);
         out[from..].sort_unstable();

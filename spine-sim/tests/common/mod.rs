@@ -26,7 +26,8 @@ pub async fn sim(options: BrokerOptions) -> (Broker, SocketAddr) {
 }
 
 pub fn options() -> BrokerOptions {
-    BrokerOptions::new(SystemClock, 7)
+    // Compared step by step, everything is said before the PONG.
+    BrokerOptions { late_acks: false, ..BrokerOptions::new(SystemClock, 7) }
 }
 
 /// Starts the pinned nats-server; fails with what to do if it is not there.

@@ -124,7 +124,30 @@ async fn jetstream_cases() {
         // Afterwards expectation 0 is valid again.
         hpub(l, "_R.p", &[(EXPECT, "0")], "again"),
         api("STREAM.PURGE.NOPE", "{}"),
+        api("STREAM.PURGE.NOPE", "{bad"),
+        api("STREAM.PURGE.NOPE", "entry"),
         api("STREAM.PURGE.LOG_0", "{bad"),
+        api("STREAM.PURGE.LOG_0", "[1]"),
+        api("STREAM.INFO.LOG_0", "null"),
+        api("STREAM.INFO.LOG_0", " {\"offset\":0} "),
+        api("STREAM.INFO.LOG_0", "[]"),
+        api("STREAM.INFO.NOPE", "entry"),
+        api("STREAM.NAMES", "null"),
+        api("STREAM.LIST", "7"),
+        api("STREAM.DELETE.LOG_0", "entry"),
+        api("STREAM.DELETE.LOG_0", "null"),
+        api("STREAM.DELETE.NOPE", r#"{"a":1}"#),
+        api("STREAM.DELETE.NOPE", " { } "),
+        api("STREAM.MSG.DELETE.LOG_0", "{ }"),
+        api("STREAM.MSG.DELETE.LOG_0", "entry"),
+        api("STREAM.MSG.DELETE.NOPE", "entry"),
+        // No JSON: everything goes.
+        api("STREAM.PURGE.LOG_0", "entry"),
+        api("STREAM.INFO.LOG_0", ""),
+        hpub(l, "_R.p", &[(EXPECT, "0")], "anew"),
+        api("STREAM.PURGE.LOG_0", "null"),
+        hpub(l, "_R.p", &[(EXPECT, "0")], "anew"),
+        api("STREAM.DELETE.LOG_0", "[]"),
         api("STREAM.MSG.DELETE.LOG_0", r#"{"seq":4}"#),
         api("STREAM.NAMES", ""),
         api("STREAM.LIST", ""),
@@ -137,6 +160,58 @@ async fn jetstream_cases() {
     ]);
     let count = compare("file stream", ours, theirs, &all).await;
     println!("differential: {count} JetStream steps, equal");
+}
+
+/// What is beyond one MiB comes in one answer if the request names no bound, and up to the message that passes it if it
+/// does.
+#[tokio::test]
+async fn a_batch_without_a_bound_is_not_cut() {
+    let (ours, _server, theirs) = both(|_| {}).await;
+    let config = log_config("BIG").replace("2000", "-1");
+    let mut all = vec![[CONNECT, b"SUB _R.> 9\r\n"].concat(), api("STREAM.CREATE.BIG", &config)];
+    for n in 0..5 {
+        all.push(publish(&format!("log.1.t.a.r.{n}"), "_R.p", &"x".repeat(400_000)));
+    }
+    for request in [
+        r#"{"seq":1,"batch":10}"#,
+        r#"{"seq":1,"batch":10,"max_bytes":1048576}"#,
+        r#"{"seq":1,"batch":10,"max_bytes":-1}"#,
+        r#"{"multi_last":["log.>"]}"#,
+        r#"{"multi_last":["log.>"],"max_bytes":-1}"#,
+    ] {
+        all.push(api("DIRECT.GET.BIG", request));
+    }
+    let count = compare("without a bound", ours, theirs, &all).await;
+    println!("differential: {count} steps on large batches, equal");
+}
+
+#[tokio::test]
+async fn streams_reserve_what_they_may_hold() {
+    let limit = 1 << 20;
+    let server = real(|options| options.max_store = Some(limit)).await;
+    let theirs = SocketAddr::from(([127, 0, 0, 1], server.port()));
+    let mut options = options();
+    (options.store_bytes_max, options.reserved_bytes_max) = (limit, limit);
+    let (_, ours) = sim(options).await;
+    let create = |verb: &str, name: &str, bytes: u64| {
+        let subjects = format!(r#""subjects":["{name}.*"],"max_bytes":{bytes}"#);
+        api(&format!("STREAM.{verb}.{name}"), &format!(r#"{{"name":"{name}",{subjects},"discard":"new"}}"#))
+    };
+    let all = vec![
+        [CONNECT, b"SUB _R.> 9\r\n"].concat(),
+        create("CREATE", "A", 600_000),
+        create("CREATE", "B", 600_000),
+        create("CREATE", "B", 400_000),
+        create("UPDATE", "B", 500_000),
+        create("UPDATE", "B", 440_000),
+        create("CREATE", "A", 600_000),
+        api("STREAM.DELETE.A", ""),
+        create("UPDATE", "B", 900_000),
+        create("CREATE", "C", 200_000),
+        create("CREATE", "C", 100_000),
+    ];
+    let count = compare("reserved", ours, theirs, &all).await;
+    println!("differential: {count} steps on reservation, equal");
 }
 
 #[tokio::test]

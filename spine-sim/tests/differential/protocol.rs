@@ -151,6 +151,80 @@ async fn headers_are_stripped_for_who_cannot_read_them() {
     }
 }
 
+/// Lists of permissions meet subjects and patterns token by token, wildcards among them.
+#[tokio::test]
+async fn wildcards_and_empty_tokens_meet_permissions() {
+    let (publish_allow, publish_deny) = (["in.t.*.r.*", "q.>", "*"], ["in.t.no.r.*", "q.*.secret"]);
+    let (subscribe_allow, subscribe_deny) = (["out.*", "in.>", "_R.>", "deep.*.*"], ["in.t.no", "in.x.*", "deep.a.*"]);
+    let list = |all: &[&str]| serde_json::to_string(all).expect("text");
+    let permissions = format!(
+        "publish: {{ allow: {}, deny: {} }}, subscribe: {{ allow: {}, deny: {} }}",
+        list(&publish_allow),
+        list(&publish_deny),
+        list(&subscribe_allow),
+        list(&subscribe_deny)
+    );
+    let lines = format!("authorization {{ users: [{{ user: u, password: x, permissions: {{ {permissions} }} }}] }}\n");
+    let server = real(|options| options.further = lines).await;
+    let theirs = SocketAddr::from(([127, 0, 0, 1], server.port()));
+    let mut options = options();
+    let text = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect();
+    options.users = vec![User {
+        publish: spine_sim::Access { allow: text(&publish_allow), deny: text(&publish_deny) },
+        subscribe: spine_sim::Access { allow: text(&subscribe_allow), deny: text(&subscribe_deny) },
+        ..User::new("u", "x")
+    }];
+    let (_, ours) = sim(options).await;
+    let connect = r#"{"verbose":false,"headers":true,"no_responders":true,"user":"u","pass":"x"}"#;
+    let mut steps = vec![format!("CONNECT {connect}\r\nSUB _R.> 900\r\n").into_bytes()];
+    let subjects = [
+        "in.t.a.r.b",
+        "in.t.a.r.>",
+        "in.t.>.r.b",
+        "in.t.*.r.*",
+        "in.t..r.b",
+        ".in.t.a.r.b",
+        "in.t.a.r.",
+        "in.t.no.r.b",
+        "in.t.no.r.>",
+        "in.t.no",
+        "in.t.>",
+        "in.x.y",
+        "in.x.>",
+        "in.x.*",
+        "in.*.*",
+        "in.>",
+        "out.a",
+        "out.*",
+        "out.>",
+        "out.",
+        "q.a",
+        "q.a.secret",
+        "q.>.secret",
+        "q.a.>",
+        "q..a",
+        ">",
+        "*",
+        "plain",
+        "deep.a.b",
+        "deep.a.>",
+        "deep.*.b",
+        "deep.*.*",
+        "deep.>",
+        "deep.b.>",
+        "a..b",
+        "in..t",
+    ];
+    for (sid, subject) in subjects.iter().enumerate() {
+        steps.push(format!("SUB {subject} {}\r\n", sid + 1).into_bytes());
+    }
+    for subject in subjects {
+        steps.push(publish(subject, "_R.q", "x"));
+    }
+    let count = compare("lists", ours, theirs, &steps).await;
+    println!("differential: {count} steps on lists of permissions, equal");
+}
+
 #[tokio::test]
 async fn users_and_permissions() {
     let node = "n1".parse().expect("an id");

@@ -53,7 +53,23 @@ impl Core {
         if !taken && wants_no_responders {
             self.no_responders(id, message);
         }
-        self.send_all(out, now_ms);
+        self.late.append(&mut out);
+        if !self.options.late_acks || self.draws_now() {
+            self.flush(now_ms);
+        }
+    }
+
+    /// Whether what streams have said goes out before the next operation. Once held back, it more likely waits for the
+    /// read's end, so that a PONG overtakes a whole row of PubAcks; their own order never changes.
+    fn draws_now(&mut self) -> bool {
+        self.late_draws += 1;
+        super::mix(self.options.seed ^ super::mix(self.late_draws)) % 3 == 0
+    }
+
+    /// Sends what streams have said so far; at the end of each read at the latest.
+    pub(crate) fn flush(&mut self, now_ms: i64) {
+        let late = std::mem::take(&mut self.late);
+        self.send_all(late, now_ms);
     }
 
     /// What became of held-back appends.
