@@ -148,6 +148,11 @@ fn configuration_is_checked_and_rendered() {
     assert_eq!(checked.status.code(), Some(0), "{}", show(&checked));
     let brain = String::from_utf8(arq(&["config", "render", "brain", path]).stdout).unwrap();
     assert!(brain.trim_end().ends_with("."), "a term for file:consult/1 ends in a full stop: {brain}");
+    let large = "logs = 8\nreplicas = 3\nlog_max_bytes = 10_737_418_240\n";
+    std::fs::write(&file, format!("[nats]\n{large}\n[policy]\ndefault = \"none\"\n")).unwrap();
+    let checked = show(&arq(&["config", "check", path]));
+    assert!(checked.contains("reserves 80.0 GiB of disk, 8 log stream(s) of 10.0 GiB each"), "{checked}");
+    assert!(checked.contains("240.0 GiB with 3 copies in all"), "{checked}");
     std::fs::write(&file, "[server]\nprot = 1\n\n[policy]\ndefault = \"none\"\n").unwrap();
     let refused = show(&arq(&["config", "check", path])).replace(path, "arqon.toml");
     insta::assert_snapshot!(refused);

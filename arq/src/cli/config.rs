@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
+use spine::{Storage, StreamSpec, bytes as size};
 use voltron_core::config::{self, Config};
 
 use super::input;
@@ -59,7 +60,28 @@ fn check(file: &Path) -> Result<Exit, Failure> {
         input::note(&format!("note: {warning}"));
     }
     input::line(&format!("{} is good", file.display()))?;
+    input::line(&reserved(&config))?;
     Ok(Exit::Good)
+}
+
+/// What the streams reserve when they are made, whatever they hold: a broker with less makes only some of them (10047).
+fn reserved(config: &Config) -> String {
+    let nats = &config.nats;
+    let copies = usize::try_from(nats.replicas).unwrap_or(1);
+    let streams = StreamSpec::all(nats.logs, copies, nats.log_max_bytes);
+    let on_disk = streams.iter().filter(|stream| stream.storage == Storage::File);
+    let one = on_disk.map(|stream| stream.max_bytes).fold(0, u64::saturating_add);
+    let all = one.saturating_mul(nats.replicas.into());
+    format!(
+        "[nats] reserves {} of disk, {} log stream(s) of {} each, on every server that keeps a copy of all: {} with {} \
+         cop{} in all",
+        size(one),
+        nats.logs,
+        size(nats.log_max_bytes),
+        size(all),
+        nats.replicas,
+        if nats.replicas == 1 { "y" } else { "ies" },
+    )
 }
 
 fn load(file: &Path) -> Result<Config, Failure> {
