@@ -178,6 +178,33 @@ async fn who_may_not_create_is_refused_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_full_log_is_told_as_such_at_once() {
+    let world = World::new(false).await;
+    let full = MockSpine::new(|spine, to, reply, _| {
+        let Some(reply) = reply else { return };
+        if to.as_str().starts_with("open.") {
+            let refused = Opened { code: Code::LogFull.as_u16().into(), ..Opened::default() };
+            spine.deliver(reply, None, refused.encode_to_vec());
+        } else {
+            spine.deliver(reply, Some(503), Bytes::new());
+        }
+    });
+    let health = Arc::new(Health::default());
+    health.set_linked(true);
+    let meters = Meters::new(&Metrics::new());
+    let node = NodeId::parse("shield-1").unwrap();
+    let limit = Duration::from_secs(2);
+    let replies = Arc::new(Replies::new(full.clone(), node, 1, limit, health, world.absent.clone(), meters));
+    tokio::spawn(replies.clone().run());
+    tokio::task::yield_now().await;
+    let world = World { spine: full, replies, ..world };
+    let sent = Instant::now();
+    world.command(true).await;
+    assert_eq!(world.answers(1).await, [u32::from(Code::LogFull.as_u16())], "not as 6000, which is repeated at once");
+    assert!(sent.elapsed() < Duration::from_millis(100), "{:?}", sent.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_at_all_is_said_after_two_seconds() {
     let world = World::new(false).await;
     // No Brain hears the open either.
