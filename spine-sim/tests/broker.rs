@@ -164,7 +164,7 @@ async fn a_crash_brings_evicted_messages_back_where_a_purge_made_room() {
             }
         }
         before.purge_below(&a, StreamSeq(100)).await.expect("purged");
-        assert_eq!(positions(&before, &a).await, []);
+        assert!(positions(&before, &a).await.is_empty());
         broker.faults(|faults| faults.revive_evicted = revive);
         broker.crash(false);
         let after = spine(addr).await;

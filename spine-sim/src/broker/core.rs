@@ -331,10 +331,8 @@ impl Core {
 
     fn subscribe(&mut self, id: ConnId, pattern: Bytes, queue: Option<Bytes>, sid: Bytes) {
         let verbose = self.verbose(id);
-        if !subject::is_valid(&pattern) || queue.as_ref().is_some_and(|queue| !subject::is_valid(queue)) {
-            self.error(id, "Invalid Subject");
-            return;
-        }
+        // As the server: what is not allowed is told before what is not valid.
+        let invalid = !subject::is_valid(&pattern) || queue.as_ref().is_some_and(|queue| !subject::is_valid(queue));
         let mut filtered = false;
         if let Some(access) = self.access(id, |user| &user.subscribe) {
             if !access.may_subscribe(&pattern) {
@@ -344,6 +342,10 @@ impl Core {
                 return;
             }
             filtered = access.must_filter(&pattern);
+        }
+        if invalid {
+            self.error(id, "Invalid Subject");
+            return;
         }
         let Some(conn) = self.conns.get_mut(&id) else { return };
         if conn.subs.len() >= self.options.max_subscriptions {

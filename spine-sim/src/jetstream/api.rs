@@ -439,10 +439,10 @@ fn is_empty_request(body: &[u8]) -> bool {
     body.is_empty() || object.is_ok_and(|fields| fields.is_empty())
 }
 
-/// Parses an object as Go does: `null` leaves the default.
+/// Parses an object as Go does: `null` leaves the default, in the place of a field as of the whole.
 fn go_parsed<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
-    let fields: Result<serde_json::Map<String, Value>, _> = serde_json::from_slice(body);
-    let mut fields = fields.map_err(|error| ApiError::json(&error))?;
+    let fields: Result<Option<serde_json::Map<String, Value>>, _> = serde_json::from_slice(body);
+    let mut fields = fields.map_err(|error| ApiError::json(&error))?.unwrap_or_default();
     fields.retain(|_, value| !value.is_null());
     serde_json::from_value(fields.into()).map_err(|error| ApiError::json(&error))
 }

@@ -22,12 +22,13 @@ impl Draw {
 
 fn random_step(draw: &mut Draw, name: &str) -> Vec<u8> {
     let rooms = ["log.1.t.a.r.x", "log.1.t.a.r.y", "log.2.t.b.r.x", "log.2.t.b.r.zz"];
-    let plain = ["a", "a.b", "a.b.c", "b", "out.t.a.r.x"];
+    let plain = ["a", "a.b", "a.b.c", "b", "out.t.a.r.x", "a.>", "a.*", "a..b", ".b", "a."];
+    let no_object = ["null", "entry", "7", " ", "\"{}\""];
     // Not `>`: there the server also sends advisories, which ours does not.
     let patterns = ["a", "a.*", "a.>", "*.b", "out.t.*.r.*", "out.>", "log.*.t.a.r.*", "log.1.>"];
     let room = draw.of(&rooms);
     let n = draw.below(12);
-    match draw.below(20) {
+    match draw.below(22) {
         0 => format!("SUB {} {}\r\n", draw.of(&patterns), draw.below(4) + 20).into_bytes(),
         // One group a pattern: which member gets it is each server's own choice.
         1 => format!("SUB log.2.> g 30\r\nUNSUB 30 {}\r\n", draw.below(6)).into_bytes(),
@@ -54,6 +55,16 @@ fn random_step(draw: &mut Draw, name: &str) -> Vec<u8> {
         18 => {
             api(&format!("DIRECT.GET.{name}"), &format!(r#"{{"seq":{n},"batch":8,"max_bytes":{}}}"#, draw.below(400)))
         }
+        19 => match draw.below(4) {
+            0 => api(&format!("STREAM.PURGE.{name}"), draw.of(&no_object)),
+            1 => api(&format!("STREAM.DELETE.{name}"), draw.of(&["null", "entry", "[]", "{\"a\":1}"])),
+            2 => api(&format!("STREAM.MSG.DELETE.{name}"), draw.of(&no_object)),
+            _ => api(&format!("STREAM.INFO.{name}"), draw.of(&no_object)),
+        },
+        20 => api(
+            &format!("DIRECT.GET.{name}"),
+            &format!(r#"{{"seq":{n},"batch":8,"max_bytes":-{}}}"#, draw.below(3) + 1),
+        ),
         _ => hpub(room, "_R.p", &[("Nats-Msg-Id", &(n % 3).to_string())], "id"),
     }
 }
