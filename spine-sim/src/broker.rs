@@ -120,7 +120,7 @@ impl BrokerOptions {
             reserved_bytes_max: 1024 * 1024 * 1024 * 1024,
             replicas_max: 1,
             sync_interval: Duration::from_secs(120),
-            late_acks: true,
+            late_acks: false,
             witness: None,
         }
     }

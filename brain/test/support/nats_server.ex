@@ -26,7 +26,11 @@ defmodule Brain.NatsServer do
   """
 
   @type option ::
-          {:max_payload, pos_integer} | {:users, [Brain.NatsUsers.user()]} | {:config, iodata} | {:sync_always, boolean}
+          {:max_payload, pos_integer}
+          | {:max_store, pos_integer}
+          | {:users, [Brain.NatsUsers.user()]}
+          | {:config, iodata}
+          | {:sync_always, boolean}
 
   @doc "Starts it and waits until it is ready for clients."
   @spec start_link([option]) :: GenServer.on_start()
@@ -197,10 +201,11 @@ defmodule Brain.NatsServer do
 
   defp config(state) do
     sync = if state.options[:sync_always], do: ", sync_interval: always", else: ""
+    room = if max = state.options[:max_store], do: ", max_file_store: #{max}", else: ""
     users = state.options[:users] || []
 
     [
-      "host: 127.0.0.1\njetstream { store_dir: \"#{Path.join(state.folder, "data")}\"#{sync} }\n",
+      "host: 127.0.0.1\njetstream { store_dir: \"#{Path.join(state.folder, "data")}\"#{sync}#{room} }\n",
       if(max = state.options[:max_payload], do: "max_payload: #{max}\n", else: ""),
       if(users == [], do: "", else: Brain.NatsUsers.accounts(users)),
       state.options[:config] || ""

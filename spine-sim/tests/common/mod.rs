@@ -27,6 +27,7 @@ pub async fn sim(options: BrokerOptions) -> (Broker, SocketAddr) {
 
 pub fn options() -> BrokerOptions {
     // Compared step by step, everything is said before the PONG.
+    // Compared step by step, everything is said before the PONG.
     BrokerOptions { late_acks: false, ..BrokerOptions::new(SystemClock, 7) }
 }
 

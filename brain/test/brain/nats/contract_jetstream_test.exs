@@ -116,6 +116,39 @@ defmodule Brain.Nats.ContractJetstreamTest do
     assert {:ok, %{entries: [%{seq: 1}]}} = Spine.read(spine, log("a"), 1, 1, :direct)
   end
 
+  test "a_server_without_room_makes_no_stream" do
+    spine = spine(connected(world(max_store: 8_388_608)))
+    # It is reserved when the stream is made, whatever is stored.
+    assert :ok = Spine.ensure(spine, StreamSpec.log(0, 2, 1, 5_242_880))
+
+    assert {:error, {:no_room, "LOG_1", {5_242_880, :file, 1}, 10_047, _text}} =
+             Spine.ensure(spine, StreamSpec.log(1, 2, 1, 5_242_880))
+
+    assert :ok = Spine.ensure(spine, StreamSpec.log(0, 2, 1, 5_242_880))
+    assert :ok = Spine.ensure(spine, StreamSpec.log(1, 2, 1, 2_097_152))
+  end
+
+  test "a_server_at_its_limit_is_unavailable" do
+    spine = spine(connected(world(max_store: 100_000)))
+    assert :ok = Spine.ensure(spine, StreamSpec.log(0, 1, 1, 0))
+    big = String.duplicate("x", 30_000)
+
+    {refused, last} =
+      Enum.reduce_while(1..10, {nil, 0}, fn _, {nil, last} ->
+        case Spine.attempt(spine, log("a"), last, big) do
+          {:ok, seq} -> {:cont, {nil, seq}}
+          error -> {:halt, {error, last}}
+        end
+      end)
+
+    assert {:error, {:refused, :unavailable, 10_023, _text}} = refused
+    assert last > 2
+    assert {:ok, %{seq: ^last}} = Spine.last(spine, log("a"), :leader)
+    # Room that is made again is used again.
+    assert :ok = Spine.purge_below(spine, log("a"), last)
+    assert {:ok, _seq} = Spine.attempt(spine, log("a"), last, "small")
+  end
+
   test "equal_bytes_are_stored_twice" do
     {_conn, spine} = begin()
     # Three rooms' first entries with the same bytes: nothing may take one for a repetition of another.
