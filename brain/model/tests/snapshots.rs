@@ -133,7 +133,7 @@ fn until_snapshot(world: &mut World, a: usize, id: &mut u64) {
 
 #[test]
 fn after_a_failed_append_snapshots_go_on() {
-    for outcome in [Outcome::Unresolved, Outcome::Refused, Outcome::WrongLast] {
+    for outcome in [Outcome::Unresolved, Outcome::Full, Outcome::WrongLast] {
         let (mut world, a) = served(rules());
         let mut id = 0;
         until_snapshot(&mut world, a, &mut id);
@@ -168,17 +168,17 @@ fn the_pauses_after_failed_appends_grow_to_a_minute() {
     let (mut world, a) = served(rules());
     let mut id = 0;
     until_snapshot(&mut world, a, &mut id);
-    world.streams.full = true;
+    world.streams.refuse = Some(Outcome::Full);
     let mut pauses = Vec::new();
     for _ in 0..8 {
-        fail(&mut world, a, false, Outcome::Refused);
+        fail(&mut world, a, false, Outcome::Full);
         let at = world.owners[a].room.wake_at().unwrap();
         pauses.push(at - world.now.mono_ms);
         world.pass(at - world.now.mono_ms);
         world.input(a, Input::Wake);
-        world.streams.full = false;
+        world.streams.refuse = None;
         until_snapshot(&mut world, a, &mut id);
-        world.streams.full = true;
+        world.streams.refuse = Some(Outcome::Full);
     }
     assert_eq!(pauses, [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
 }

@@ -159,7 +159,7 @@ defmodule Brain.Room.Core.SnapshotsTest do
         {world, id, pauses} ->
           {world, id} = until_snapshot(world, a, id)
           {world, {:write_snapshot, token, _, _}} = take_call(world, a)
-          world = input(world, a, {:snapshot_written, token, :refused})
+          world = input(world, a, {:snapshot_written, token, :full})
           {_, mono_ms} = world.now
           pause = Core.wake_at(owner(world, a).core) - mono_ms
           world = world |> pass(pause) |> input(a, :wake)
