@@ -332,6 +332,10 @@ impl Stream {
         for (seq, _) in &gone {
             self.remove(*seq);
         }
+        // A stream that never held anything counts from its first position on, too.
+        if filter == ">" && below == 0 && keep == 0 {
+            self.first_seq = self.last_seq + 1;
+        }
         // Of a whole stream, beyond its end: the positions up to there are spent, too.
         if filter == ">" && below > self.last_seq + 1 {
             self.last_seq = below - 1;
