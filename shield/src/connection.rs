@@ -2,6 +2,10 @@
 //! then reads one message. Writing never blocks reading, so a client that only talks is heard, and one that does not
 //! read fills its own bounded queue and nobody else's.
 
+mod finish;
+mod metered;
+mod pulse;
+
 use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,28 +16,24 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use proto::{Code, frame};
 use spine::Spine;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use voltron_core::{Ids, WallClock, mark};
 
 use crate::meters::CodeLabel;
 use crate::outbox::{Frame, Outbox};
 use crate::session::Session;
 use crate::shared::Shared;
+use metered::Metered;
+use pulse::{Beat, Pulse, Signs};
 
 /// Messages and bytes written before a flush.
 const BATCH_MESSAGES: usize = 64;
 const BATCH_BYTES: usize = 64 << 10;
-/// How long what is queued may take at the end.
-const FLUSH_MAX: Duration = Duration::from_secs(5);
-/// How long the peer may take to close its side.
-const LINGER_MAX: Duration = Duration::from_secs(1);
-
 /// Buffers of a WebSocket whose messages are at most `message_bytes`: small while idle, bounded always.
 pub(crate) fn websocket_config(message_bytes: usize) -> WebSocketConfig {
     WebSocketConfig::default()
@@ -62,30 +62,33 @@ enum Turn {
 }
 
 struct Connection<S, C, I, T> {
-    ws: WebSocketStream<T>,
+    ws: WebSocketStream<Metered<T>>,
     outbox: Arc<Outbox>,
     session: Session<S, C, I>,
     shared: Arc<Shared<S, C, I>>,
     timer: Pin<Box<Sleep>>,
     /// Written, not flushed.
     dirty: bool,
-    heard: Instant,
-    ping_at: Instant,
-    pong_by: Option<Instant>,
+    pulse: Pulse,
     token_at: Instant,
-    /// When the first of these is due.
-    due: Instant,
 }
 
-/// Serves a connection until it ends.
+/// Serves a connection until it ends; `tail`: what was read after its handshake.
 pub(crate) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin>(
     shared: Arc<Shared<S, C, I>>,
-    ws: WebSocketStream<T>,
+    (stream, tail): (T, Vec<u8>),
     outbox: Arc<Outbox>,
     session: Session<S, C, I>,
 ) {
     let now = Instant::now();
-    let first_ping = shared.below("ping", shared.config.shield.ping_ms.max(1));
+    let config = websocket_config(shared.limits.load().message_bytes as usize);
+    let stream = Metered::new(stream, now);
+    let ws = WebSocketStream::from_partially_read(stream, tail, Role::Server, Some(config)).await;
+    let times = &shared.config.shield;
+    let ms = Duration::from_millis;
+    // Jitter, so that connections made in one moment are not pinged in one moment.
+    let first = now + ms(shared.below("ping", times.ping_ms.max(1)));
+    let pulse = Pulse::new(ms(times.ping_ms), ms(times.pong_ms), ms(times.stall_ms), first);
     let mut connection = Connection {
         ws,
         outbox,
@@ -93,11 +96,8 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrit
         shared,
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         dirty: false,
-        heard: now,
-        ping_at: now + Duration::from_millis(first_ping),
-        pong_by: None,
+        pulse,
         token_at: now,
-        due: now,
     };
     connection.serve().await;
 }
@@ -108,17 +108,16 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
         let end = loop {
             match std::future::poll_fn(|cx| self.poll_turn(cx)).await {
                 Turn::Read(message) => {
-                    self.heard = Instant::now();
                     // What a connection says after it was ended is not taken: it could not be answered.
                     if self.outbox.ending().is_none() {
                         self.session.on_message(&message).await;
                     }
                     // The timer is looked at when there is nothing to read; who never stops talking must not escape it.
-                    let renewed = self.session.take_renewed();
-                    if renewed {
-                        self.token_at = self.heard;
+                    let now = Instant::now();
+                    if self.session.take_renewed() {
+                        self.token_at = now;
                     }
-                    if renewed || self.heard >= self.due {
+                    if now >= self.due() {
                         self.on_due();
                     }
                 }
@@ -136,30 +135,21 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
             self.shared.meters.slow_consumers.inc();
         }
         if let Some(code) = end.code {
-            self.finish(code, end.reason, end.flush).await;
+            self.finish(code, &end.reason, end.flush).await;
         }
         self.outbox.gone();
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         self.outbox.register(cx.waker());
-        let written = match self.poll_write(cx) {
-            Poll::Ready(Ok(())) => true,
-            Poll::Ready(Err(_)) => {
-                return Poll::Ready(Turn::Ended(End { code: None, reason: String::new(), flush: false }));
-            }
-            Poll::Pending => false,
-        };
+        if let Poll::Ready(Err(_)) = self.poll_write(cx) {
+            return Poll::Ready(Turn::Ended(End { code: None, reason: String::new(), flush: false }));
+        }
         if let Some(ending) = self.outbox.ending() {
-            if written || !ending.flush || ending.since.elapsed() >= FLUSH_MAX {
-                let end = End { code: Some(ending.code.as_u16()), reason: ending.reason, flush: ending.flush };
-                return Poll::Ready(Turn::Ended(end));
-            }
-            let by = ending.since + FLUSH_MAX;
-            if self.timer.deadline() > by {
-                self.timer.as_mut().reset(by);
-            }
-        } else if self.session.can_begin() {
+            let end = End { code: Some(ending.code.as_u16()), reason: ending.reason, flush: ending.flush };
+            return Poll::Ready(Turn::Ended(end));
+        }
+        if self.session.can_begin() {
             return Poll::Ready(Turn::Begin);
         }
         if let Poll::Ready(read) = self.ws.poll_next_unpin(cx) {
@@ -168,6 +158,11 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
                 Some(Err(error)) => Turn::Ended(self.failed(&error)),
                 None => Turn::Ended(End { code: None, reason: String::new(), flush: false }),
             });
+        }
+        // Writing and reading move deadlines.
+        let due = self.due();
+        if self.timer.deadline() > due {
+            self.timer.as_mut().reset(due);
         }
         ready!(self.timer.as_mut().poll(cx));
         Poll::Ready(Turn::Due)
@@ -179,6 +174,7 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
             if self.dirty {
                 ready!(self.ws.poll_flush_unpin(cx))?;
                 self.dirty = false;
+                self.pulse.written(Instant::now());
             }
             let (mut messages, mut bytes) = (0, 0);
             while messages < BATCH_MESSAGES && bytes < BATCH_BYTES {
@@ -208,76 +204,37 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
         }
     }
 
+    fn signs(&self) -> Signs {
+        let stream = self.ws.get_ref();
+        Signs { heard: stream.heard, blocked: stream.blocked, progress: stream.progress }
+    }
+
+    /// When the first deadline is due.
+    fn due(&self) -> Instant {
+        self.pulse.next(self.signs()).min(self.token_at)
+    }
+
     /// Looks at every deadline and sets the timer to the next.
     fn on_due(&mut self) {
         let now = Instant::now();
-        let config = &self.shared.config.shield;
-        let (ping, pong) = (Duration::from_millis(config.ping_ms), Duration::from_millis(config.pong_ms));
-        if let Some(by) = self.pong_by.filter(|by| now >= *by) {
-            self.pong_by = None;
-            // Anything at all since the ping is a sign of life; how late this timer fires says nothing about the peer.
-            if self.heard + pong < by {
-                self.outbox.end(Code::ClosePingTimeout, Code::ClosePingTimeout.message(), false);
+        let signs = self.signs();
+        match self.pulse.beat(now, signs) {
+            Beat::Fine => {}
+            Beat::Ping => {
+                if signs.heard + Duration::from_millis(self.shared.config.shield.ping_ms) <= now {
+                    self.session.idle();
+                }
+                self.outbox.push(Frame::Ping);
             }
-        }
-        if now >= self.ping_at {
-            if self.heard + ping <= now {
-                self.session.idle();
-            }
-            self.outbox.push(Frame::Ping);
-            self.pong_by = Some(now + pong);
-            self.ping_at = now + ping;
+            Beat::Dead => self.outbox.end(Code::ClosePingTimeout, Code::ClosePingTimeout.message(), false),
+            Beat::Slow => self.outbox.end(Code::CloseSlowConsumer, Code::CloseSlowConsumer.message(), false),
         }
         if now >= self.token_at {
             self.token_at = self.session.check_token(now);
         }
-        let mut next = self.ping_at.min(self.token_at);
-        if let Some(by) = self.pong_by {
-            next = next.min(by);
-        }
-        if self.outbox.ending().is_some() {
-            next = next.min(now + Duration::from_millis(200));
-        }
-        self.due = next;
-        self.timer.as_mut().reset(next);
+        let due = self.due();
+        self.timer.as_mut().reset(due);
     }
-
-    /// Close frame, then the peer's; what it still sends is read and dropped, so that our last words are not lost in a
-    /// reset.
-    async fn finish(&mut self, code: u16, reason: String, flush: bool) {
-        let reason = reason[..reason.floor_char_boundary(120)].to_owned();
-        let close = Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() }));
-        let _ = tokio::time::timeout(LINGER_MAX, async {
-            if flush {
-                while let Some(frame) = self.outbox.pop() {
-                    self.ws.feed(message(frame)).await?;
-                }
-            }
-            self.ws.send(close).await
-        })
-        .await;
-        self.outbox.gone();
-        let raw = self.ws.get_mut();
-        let _ = tokio::time::timeout(LINGER_MAX, async {
-            let mut sink = [0; 2048];
-            let mut seen = 0;
-            while let Ok(n) = raw.read(&mut sink).await {
-                seen += n;
-                // An answering close frame is small; a peer that goes on talking is not waited for.
-                if n == 0 || seen > 1 << 20 || is_close(&sink[..n]) {
-                    break;
-                }
-            }
-            use tokio::io::AsyncWriteExt as _;
-            let _ = raw.shutdown().await;
-        })
-        .await;
-    }
-}
-
-/// A masked close frame, as most clients send it alone.
-fn is_close(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&0x88)
 }
 
 fn message(frame: Frame) -> Message {

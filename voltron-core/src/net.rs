@@ -1,6 +1,9 @@
 //! Sockets as a seam, static so that the hot path pays nothing: [`TcpNet`] in production, the simulator's network in
 //! tests. Product crates reach the world through here alone.
 
+#[cfg(not(madsim))]
+mod unsent;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -31,7 +34,7 @@ pub trait Listener: Send + 'static {
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
 
-/// Real TCP, with Nagle off: this system batches its own writes.
+/// Real TCP, with Nagle off: this system batches its own writes. Accepted streams bound their unsent bytes in the kernel.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TcpNet;
 
@@ -56,6 +59,8 @@ impl Listener for tokio::net::TcpListener {
     async fn accept(&mut self) -> io::Result<(Self::Stream, SocketAddr)> {
         let (stream, peer) = Self::accept(self).await?;
         stream.set_nodelay(true)?;
+        #[cfg(not(madsim))]
+        unsent::bound(&stream)?;
         Ok((stream, peer))
     }
 

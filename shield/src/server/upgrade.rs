@@ -54,7 +54,6 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrit
                 tokio::time::timeout(Duration::from_secs(2), handshake::say_refusal(&mut ws, &refusal, close)).await;
         }
         Decision::Accept { offer, client, identity, .. } => {
-            let ws = WebSocketStream::from_partially_read(stream, tail, Role::Server, Some(config)).await;
             let mut id = [0; 16];
             if mutant!(BareEntropy) {
                 OsIds.fill("conn", &mut id);
@@ -72,7 +71,7 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrit
             }
             shared.meters.connections.inc();
             let _gone = Gone { shared: shared.clone(), n };
-            connection::run(shared, ws, outbox, session).await;
+            connection::run(shared, (stream, tail), outbox, session).await;
         }
     }
 }

@@ -38,7 +38,14 @@ impl Net for MemNet {
     }
 
     async fn connect(&self, addr: &str) -> io::Result<DuplexStream> {
-        let (near, far) = duplex(256 << 10);
+        self.connect_narrow(addr, 256 << 10).await
+    }
+}
+
+impl MemNet {
+    /// Connects with a stream that holds so many bytes each way.
+    pub async fn connect_narrow(&self, addr: &str, bytes: usize) -> io::Result<DuplexStream> {
+        let (near, far) = duplex(bytes);
         let bound = self.bound.lock().unwrap().get(addr).cloned().ok_or(io::ErrorKind::ConnectionRefused)?;
         bound.send(far).map_err(|_| io::ErrorKind::ConnectionRefused)?;
         Ok(near)
@@ -176,6 +183,44 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         }
     }
 
+    /// Reads at most so many bytes; false at the end of the stream.
+    pub async fn sip(&mut self, most: usize) -> bool {
+        let mut chunk = vec![0; most];
+        let n = self.stream.read(&mut chunk).await.unwrap_or(0);
+        self.unread.extend_from_slice(&chunk[..n]);
+        n > 0
+    }
+
+    /// The next message that has been read whole; pings are answered.
+    pub async fn at_hand(&mut self) -> Option<Got> {
+        while let Some((opcode, payload, len)) = parse(&self.unread) {
+            self.unread.drain(..len);
+            if let Some(got) = self.message(opcode, payload).await {
+                return Some(got);
+            }
+        }
+        None
+    }
+
+    async fn message(&mut self, opcode: u8, payload: Vec<u8>) -> Option<Got> {
+        Some(match opcode {
+            1 => Got::Text(String::from_utf8(payload).expect("text is UTF-8")),
+            2 => Got::Binary(payload),
+            8 if payload.len() >= 2 => Got::Close(
+                u16::from_be_bytes([payload[0], payload[1]]),
+                String::from_utf8_lossy(&payload[2..]).into_owned(),
+            ),
+            8 => Got::Close(1005, String::new()),
+            9 => {
+                if self.pongs {
+                    self.bytes(&frame(10, &payload)).await;
+                }
+                return None;
+            }
+            _ => return None,
+        })
+    }
+
     /// The next message; pings are answered and reported.
     pub async fn next(&mut self) -> Got {
         let wait = std::time::Duration::from_secs(20);
@@ -184,24 +229,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
 
     async fn read(&mut self) -> Got {
         loop {
-            if let Some((opcode, payload, len)) = parse(&self.unread) {
-                self.unread.drain(..len);
-                return match opcode {
-                    1 => Got::Text(String::from_utf8(payload).expect("text is UTF-8")),
-                    2 => Got::Binary(payload),
-                    8 if payload.len() >= 2 => Got::Close(
-                        u16::from_be_bytes([payload[0], payload[1]]),
-                        String::from_utf8_lossy(&payload[2..]).into_owned(),
-                    ),
-                    8 => Got::Close(1005, String::new()),
-                    9 => {
-                        if self.pongs {
-                            self.bytes(&frame(10, &payload)).await;
-                        }
-                        continue;
-                    }
-                    _ => continue,
-                };
+            if let Some(got) = self.at_hand().await {
+                return got;
             }
             if !self.more().await {
                 return Got::End;

@@ -108,6 +108,12 @@ impl World {
         http(&self.net, path).await
     }
 
+    /// A client whose link holds so many bytes each way.
+    pub async fn narrow_client(&self, user: &str, bytes: usize) -> Raw<DuplexStream> {
+        let stream = self.net.connect_narrow("ws", bytes).await.unwrap();
+        Raw::open(stream, &token(&claims(user, now_ms() / 1000))).await
+    }
+
     pub async fn client(&self, user: &str) -> Raw<DuplexStream> {
         Raw::open(self.net.connect("ws").await.unwrap(), &token(&claims(user, now_ms() / 1000))).await
     }

@@ -232,6 +232,9 @@ schema! {
         ping_ms: u64 = 25_000, "ms", 100..=600_000;
         /// The longest wait for the pong.
         pong_ms: u64 = 10_000, "ms", 100..=600_000;
+        /// The longest that a connection may take no byte that waits for it. A reader that stops is closed with 4102, a
+        /// peer that is gone with 4201.
+        stall_ms: u64 = 30_000, "ms", 100..=600_000;
         /// How long a room's Spine subscription outlives its last subscriber.
         linger_ms: u64 = 10_000, "ms", 0..=600_000;
     }

@@ -1,0 +1,114 @@
+//! The last words of a connection: what is owed, a close frame, and time for the peer to read both.
+//!
+//! 1. The frame under way is finished, whatever the reason: a cut frame hides the close code behind it.
+//! 2. What is queued follows only if the ending asks for it.
+//! 3. The close frame follows. All this takes at most [`END_MAX`], and only while the peer reads: a socket that takes
+//!    nothing for [`STALL_MAX`] is given up.
+//! 4. Then the peer may answer. Closing earlier, with bytes of the peer unread, would reset the connection, and a reset
+//!    discards what the kernel has not delivered yet.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::SinkExt as _;
+use spine::Spine;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use voltron_core::{Ids, WallClock};
+
+use super::Connection;
+
+/// How long the last words may take while the peer reads them.
+const END_MAX: Duration = Duration::from_secs(30);
+/// How long the socket may take nothing meanwhile.
+const STALL_MAX: Duration = Duration::from_secs(10);
+/// How long the peer may take to answer the close frame once the kernel has it.
+const LINGER: Duration = Duration::from_secs(1);
+/// The same for a peer that was slow to read: the kernel may still hold bytes for it.
+const LINGER_SLOW: Duration = Duration::from_secs(10);
+/// Bytes of a peer that goes on talking which are read and dropped.
+const DROPPED_MAX: usize = 1 << 20;
+
+impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connection<S, C, I, T> {
+    pub(super) async fn finish(&mut self, code: u16, reason: &str, flush: bool) {
+        if !flush {
+            self.outbox.gone();
+        }
+        let reason = &reason[..reason.floor_char_boundary(120)];
+        let mut close = Some(Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() })));
+        let by = Instant::now() + END_MAX;
+        let slow = self.ws.get_ref().blocked.is_some();
+        let said = std::future::poll_fn(|cx| self.poll_last_words(cx, by, &mut close)).await;
+        self.outbox.gone();
+        let linger = if slow { LINGER_SLOW } else { LINGER };
+        let raw = self.ws.get_mut();
+        let _ = tokio::time::timeout(linger, async {
+            let mut sink = [0; 2048];
+            let mut seen = 0;
+            while said && let Ok(n) = raw.read(&mut sink).await {
+                seen += n;
+                // An answering close frame is small; a peer that goes on talking is not waited for.
+                if n == 0 || seen > DROPPED_MAX || is_close(&sink[..n]) {
+                    break;
+                }
+            }
+            let _ = raw.shutdown().await;
+        })
+        .await;
+    }
+
+    /// True: the socket has the close frame. False: the peer is gone or reads nothing.
+    fn poll_last_words(&mut self, cx: &mut Context<'_>, by: Instant, close: &mut Option<Message>) -> Poll<bool> {
+        loop {
+            match self.poll_write(cx) {
+                Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending => break,
+            }
+            let Some(close) = close.take() else { return Poll::Ready(true) };
+            if self.ws.start_send_unpin(close).is_err() {
+                return Poll::Ready(false);
+            }
+            self.dirty = true;
+        }
+        // A peer that waits for its own words to be taken before it reads must not wait for ever.
+        let mut sink = [0; 2048];
+        let mut dropped = ReadBuf::new(&mut sink);
+        while dropped.remaining() > 0 {
+            let before = dropped.filled().len();
+            match Pin::new(self.ws.get_mut()).poll_read(cx, &mut dropped) {
+                Poll::Ready(Ok(())) if dropped.filled().len() > before => {
+                    if dropped.remaining() == 0 {
+                        dropped.clear();
+                    }
+                }
+                // The end of its words is not the end of its reading.
+                Poll::Ready(Ok(())) | Poll::Pending => break,
+                Poll::Ready(Err(_)) => return Poll::Ready(false),
+            }
+        }
+        let now = Instant::now();
+        let stall = self.ws.get_ref().blocked.map_or(by, |since| since.max(by - END_MAX) + STALL_MAX);
+        let due = by.min(stall);
+        if now >= due {
+            return Poll::Ready(false);
+        }
+        if self.timer.deadline() != due {
+            self.timer.as_mut().reset(due);
+        }
+        match self.timer.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// A masked close frame, as most clients send it alone.
+fn is_close(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&0x88)
+}
