@@ -159,19 +159,20 @@ impl Gate {
     /// Judges one envelope as it came from the client. `Ok(None)`: the policy drops it in silence.
     pub(crate) fn pass(&mut self, envelope: &[u8], at: &Moment<'_>) -> Result<Option<Passed>, Denied> {
         let rate = self.bucket.take(at.now);
-        let view = EnvelopeView::client(envelope).map_err(|error| {
-            Denied::new(
-                error.code,
-                format!("{}, field {}, byte {}", error.detail, error.field, error.at),
-                error.message_id,
-            )
-        })?;
-        let id = MessageId::from_slice(view.message_id);
+        let view = EnvelopeView::client(envelope);
+        let id = match &view {
+            Ok(view) => MessageId::from_slice(view.message_id),
+            Err(error) => error.message_id,
+        };
         let deny = |code, text: &'static str| Denied::new(code, text, id);
-        let message_id = id.ok_or_else(|| deny(Code::MissingField, "message_id must have 16 bytes"))?;
+        // Malformed or not: over the rate nothing is said of the message itself.
         if let Err(wait) = rate {
             return Err(deny(Code::RateLimited, Code::RateLimited.message()).later(wait));
         }
+        let view = view.map_err(|error| {
+            Denied::new(error.code, format!("{}, field {}, byte {}", error.detail, error.field, error.at), id)
+        })?;
+        let message_id = id.ok_or_else(|| deny(Code::MissingField, "message_id must have 16 bytes"))?;
         if mutant!(TenantFromEnvelope) {
             planted::move_to(&mut self.identity.tenant, view.tenant_id, &mut self.rooms);
         }

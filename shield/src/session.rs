@@ -1,6 +1,7 @@
 //! What one connection's frames mean: from the WebSocket read to the Spine's publish, and the SUB family. One session a
 //! connection; it owns the gate, the subscriptions and the count of protocol errors.
 
+mod budget;
 mod get;
 mod subs;
 
@@ -16,7 +17,6 @@ use proto::{Code, MessageId};
 use spine::Spine;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
-use voltron_core::config::Limits;
 use voltron_core::{Ids, WallClock, mutant};
 
 use crate::auth::{Identity, Refusal};
@@ -27,12 +27,11 @@ use crate::outbox::{Frame, Outbox};
 use crate::replies::{Form, Pending};
 use crate::rooms::Dialect;
 use crate::shared::Shared;
+use budget::Budget;
 use subs::Subscriptions;
 
 /// Protocol errors after which a connection is closed.
 const STRIKES_MAX: u32 = 3;
-/// Refusals for speed in a row, in bursts, after which a connection is closed.
-const FLOOD_BURSTS: u32 = 20;
 
 /// How long before the end of a token the client is asked for a new one.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -43,9 +42,7 @@ pub(crate) struct Session<S, C, I> {
     gate: Gate,
     subs: Subscriptions,
     strikes: u32,
-    floods: u32,
-    /// SUB, get and AUTH: each costs the Brain a question or this Shield a signature.
-    asks: Bucket,
+    budget: Budget,
     gets: Arc<()>,
     /// HELLO and notices as JSON with an `op`: the client speaks no subprotocol.
     text_only: bool,
@@ -62,19 +59,17 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         identity: Identity,
         text_only: bool,
     ) -> Self {
-        let limits = shared.limits.load();
-        let bucket = Bucket::new(limits.pub_per_s, limits.pub_burst, Instant::now());
-        let asks = Bucket::new(limits.pub_per_s, asks_burst(&limits), Instant::now());
+        let (limits, now) = (shared.limits.load_full(), Instant::now());
+        let bucket = Bucket::new(limits.pub_per_s, limits.pub_burst, now);
+        let budget = Budget::new(limits, now);
         let gate = Gate::new(conn, client, identity, bucket);
-        drop(limits);
         Self {
             shared,
             outbox,
             gate,
             subs: Subscriptions::default(),
             strikes: 0,
-            floods: 0,
-            asks,
+            budget,
             gets: Arc::new(()),
             text_only,
             asked_refresh: false,
@@ -85,6 +80,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
     /// One WebSocket message. Errors end up as ERR or ACK in the outbox; what must end the connection does so there, too.
     pub(crate) async fn on_message(&mut self, message: &Message) {
         self.shared.meters.ingress.inc();
+        self.retune();
         match message {
             Message::Binary(bytes) => match ClientFrame::binary(bytes) {
                 Ok(ClientFrame::Pub(envelope)) => self.on_pub(envelope, Form::Binary).await,
@@ -95,8 +91,9 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
                 Ok(frame) => self.on_frame(frame, false).await,
                 Err(error) => self.strike(error.code, error.detail),
             },
-            // Answered by the WebSocket layer.
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
+            // Answered by the WebSocket layer, which keeps the last ping alone.
+            Message::Ping(_) | Message::Pong(_) => drop(self.hurried()),
+            Message::Close(_) | Message::Frame(_) => {}
         }
     }
 
@@ -108,16 +105,17 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
                 Ok(SubFamily::Sub(request)) => self.on_sub(request, dialect),
                 Ok(SubFamily::Get(request)) => self.on_get(request.id, &request.room, dialect),
                 Ok(SubFamily::Presence(request)) => self.on_presence(request.id, dialect),
-                Err(error) => self.err(error.code, &error.text),
+                Err(error) => self.strike(error.code, &error.text),
             },
             ClientFrame::Unsub(body) => match proto::json::parse::<proto::json::UnsubRequest>(body) {
                 Ok(request) => self.on_unsub(&request.room, dialect),
-                Err(error) => self.err(error.code, &error.text),
+                Err(error) => self.strike(error.code, &error.text),
             },
             ClientFrame::Auth(body) => match proto::json::parse::<proto::json::AuthRequest>(body) {
                 Ok(request) => self.on_auth(&request.token, dialect),
-                Err(error) => self.err(error.code, &error.text),
+                Err(error) => self.strike(error.code, &error.text),
             },
+            ClientFrame::Heartbeat if self.hurried().is_some() => {}
             ClientFrame::Heartbeat => {
                 self.outbox.push(Frame::Binary(Bytes::from_static(&[frame::HB])));
             }
@@ -137,10 +135,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             Ok(TextOp::Presence(request)) => self.on_presence(request.id, dialect),
             Ok(TextOp::Auth(request)) => self.on_auth(&request.token, dialect),
             Ok(TextOp::Pub(request)) => self.on_text_pub(request).await,
-            Err(error) => {
-                self.shared.meters.refused.get_or_create(&CodeLabel { code: error.code.as_u16().into() }).inc();
-                self.outbox.push(Frame::Text(render::err(error.code, &error.text).to_string().into()));
-            }
+            Err(error) => self.strike_in(error.code, &error.text, true),
         }
     }
 
@@ -160,7 +155,6 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             Ok(None) => return,
             Err(denied) => return self.denied(denied, form),
         };
-        self.floods = 0;
         self.shared.absent.forget(&passed.route.key);
         let pending = Pending {
             order: self.shared.replies.next_order(),
@@ -185,6 +179,9 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         self.shared.meters.refused.get_or_create(&CodeLabel { code: denied.code.as_u16().into() }).inc();
         if denied.code == Code::RateLimited {
             self.flooded();
+            if denied.message_id.is_none() {
+                return;
+            }
         }
         let ack = |id: MessageId| v1::Ack {
             message_id: Bytes::copy_from_slice(&id.0),
@@ -196,7 +193,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         let out = match (denied.message_id, form) {
             (Some(id), Form::Binary) => Frame::Binary(frame::ack(&ack(id))),
             (Some(id), Form::Text { id: request }) => Frame::Text(render::ack(&ack(id), request).to_string().into()),
-            (None, _) => return self.err(denied.code, &denied.text),
+            (None, _) => return self.strike(denied.code, &denied.text),
         };
         self.outbox.push(out);
     }
@@ -220,17 +217,16 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         self.on_pub(&envelope, Form::Text { id: request.id }).await;
     }
 
-    /// One more refusal for speed; too many of them in a row end the connection.
+    /// One more frame over a budget; too many of them end the connection.
     fn flooded(&mut self) {
-        self.floods += 1;
-        if self.floods > self.shared.limits.load().pub_burst.saturating_mul(FLOOD_BURSTS) {
+        if !self.budget.bear(Instant::now()) {
             self.outbox.end(Code::CloseRateLimited, Code::CloseRateLimited.message(), true);
         }
     }
 
-    /// Takes one SUB, get or AUTH out of the measure; if there is none left, says in how many ms there will be.
+    /// Takes one frame that is no PUB out of the budget; if there is none left, says in how many ms there will be.
     fn hurried(&mut self) -> Option<u32> {
-        let wait = self.asks.take(Instant::now()).err()?;
+        let wait = self.budget.take(Instant::now()).err()?;
         self.shared.meters.refused.get_or_create(&CodeLabel { code: Code::RateLimited.as_u16().into() }).inc();
         self.flooded();
         Some(u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1))
@@ -238,9 +234,10 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
 
     // === get, presence, AUTH ===
 
-    fn on_presence(&self, id: Option<u64>, dialect: Dialect) {
+    fn on_presence(&mut self, id: Option<u64>, dialect: Dialect) {
+        let hurried = self.hurried().is_some();
         if let Some(id) = id {
-            let code = Code::UnsupportedOperation;
+            let code = if hurried { Code::RateLimited } else { Code::UnsupportedOperation };
             let result = PresenceResult {
                 op: "presence".into(),
                 id,
@@ -330,8 +327,12 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
     // === faults ===
 
     fn err(&self, code: Code, text: &str) {
+        self.err_in(code, text, self.text_only);
+    }
+
+    fn err_in(&self, code: Code, text: &str, as_text: bool) {
         self.shared.meters.refused.get_or_create(&CodeLabel { code: code.as_u16().into() }).inc();
-        let out = if self.text_only {
+        let out = if as_text {
             Frame::Text(render::err(code, text).to_string().into())
         } else {
             Frame::Binary(frame::err(code, text))
@@ -339,9 +340,14 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         self.outbox.push(out);
     }
 
-    /// A protocol error: ERR, and after three of them the end.
+    /// A protocol error: ERR, and after three of them the end. No ERR of a client's making is sent elsewhere, so a
+    /// connection gets at most three.
     fn strike(&mut self, code: Code, text: &str) {
-        self.err(code, text);
+        self.strike_in(code, text, self.text_only);
+    }
+
+    fn strike_in(&mut self, code: Code, text: &str, as_text: bool) {
+        self.err_in(code, text, as_text);
         self.strikes += 1;
         if self.strikes >= STRIKES_MAX {
             self.outbox.end(Code::CloseProtocolError, Code::CloseProtocolError.message(), true);
@@ -351,13 +357,13 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
     /// Called now and then: gives back what an idle connection does not need, takes over new limits.
     pub(crate) fn idle(&mut self) {
         self.gate.idle();
-        let limits = self.shared.limits.load();
-        self.gate.retune(limits.pub_per_s, limits.pub_burst);
-        self.asks.retune(limits.pub_per_s, asks_burst(&limits));
+        self.retune();
     }
-}
 
-/// As many questions at once as a client that comes back needs: all its rooms, and their state.
-fn asks_burst(limits: &Limits) -> u32 {
-    limits.pub_burst.max(limits.rooms.saturating_mul(2))
+    fn retune(&mut self) {
+        let limits = self.shared.limits.load();
+        if self.budget.retune(&limits) {
+            self.gate.retune(limits.pub_per_s, limits.pub_burst);
+        }
+    }
 }

@@ -28,13 +28,13 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             message: Some(text.into()),
             ..GetResult::default()
         };
+        if self.hurried().is_some() {
+            return send(&self.outbox, &refused(room, Code::RateLimited, Code::RateLimited.message()));
+        }
         let (route, rights) = match self.gate.room(room) {
             Ok(found) => found,
             Err(denied) => return send(&self.outbox, &refused(room, denied.code, &denied.text)),
         };
-        if self.hurried().is_some() {
-            return send(&self.outbox, &refused(room, Code::RateLimited, Code::RateLimited.message()));
-        }
         if !rights.has(proto::Rights::SUB) {
             return send(&self.outbox, &refused(room, Code::PermissionDenied, Code::PermissionDenied.message()));
         }

@@ -41,6 +41,12 @@ const SUPERSEDED: &str = "a later SUB or UNSUB of this connection took its place
 impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
     pub(super) fn on_sub(&mut self, request: SubRequest, dialect: Dialect) {
         let refused = |code: Code, text: &str| SubResult::refused(request.id, Some(&request.room), code, Some(text));
+        if let Some(wait) = self.hurried() {
+            let result =
+                SubResult { retry_after_ms: Some(wait), ..refused(Code::RateLimited, Code::RateLimited.message()) };
+            self.outbox.push(dialect.sub(&result));
+            return;
+        }
         let json_events = request.format.map_or(dialect.text, |format| format == proto::json::Format::Json);
         if json_events && !self.shared.config.server.text_dialect {
             let text = "format json needs [server] text_dialect";
@@ -50,12 +56,6 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         // The same words as later, but nothing long is kept until then.
         if let Err(denied) = self.gate.room(&request.room) {
             self.outbox.push(dialect.sub(&refused(denied.code, &denied.text)));
-            return;
-        }
-        if let Some(wait) = self.hurried() {
-            let result =
-                SubResult { retry_after_ms: Some(wait), ..refused(Code::RateLimited, Code::RateLimited.message()) };
-            self.outbox.push(dialect.sub(&result));
             return;
         }
         if request.history.is_some_and(|history| history > HISTORY_MAX) {
@@ -165,6 +165,8 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
     }
 
     pub(super) fn on_unsub(&mut self, room: &str, dialect: Dialect) {
+        // Over the budget it takes from the patience and is done all the same: leaving saves work.
+        let _ = self.hurried();
         let mut found = self.end_sub(room, Code::NotSubscribed, SUPERSEDED).is_some();
         let outbox = &self.outbox;
         self.subs.waiting.retain(|(request, dialect)| {
