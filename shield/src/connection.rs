@@ -12,9 +12,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use proto::{Code, frame};
+use proto::Code;
 use spine::Spine;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
@@ -34,6 +33,12 @@ use pulse::{Beat, Pulse, Signs};
 /// Messages and bytes written before a flush.
 const BATCH_MESSAGES: usize = 64;
 const BATCH_BYTES: usize = 64 << 10;
+/// The largest message that any configuration allows. What the limits of the moment allow is the session's to check, so
+/// that a reload holds for living connections.
+const MESSAGE_BYTES_MAX: usize = 256 << 10;
+/// How often a connection looks whether the Shield has room for what it waits for.
+const POOL_PAUSE: Duration = Duration::from_millis(100);
+
 /// Buffers of a WebSocket whose messages are at most `message_bytes`: small while idle, bounded always.
 pub(crate) fn websocket_config(message_bytes: usize) -> WebSocketConfig {
     WebSocketConfig::default()
@@ -56,7 +61,7 @@ struct End {
 enum Turn {
     Read(Message),
     Ended(End),
-    /// A SUB that waited may begin.
+    /// A SUB or a get that waited may begin.
     Begin,
     Due,
 }
@@ -71,6 +76,8 @@ struct Connection<S, C, I, T> {
     dirty: bool,
     pulse: Pulse,
     token_at: Instant,
+    /// Bytes read when the last message was complete.
+    read_to: u64,
 }
 
 /// Serves a connection until it ends; `tail`: what was read after its handshake.
@@ -81,7 +88,7 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrit
     session: Session<S, C, I>,
 ) {
     let now = Instant::now();
-    let config = websocket_config(shared.limits.load().message_bytes as usize);
+    let config = websocket_config(MESSAGE_BYTES_MAX);
     let stream = Metered::new(stream, now);
     let ws = WebSocketStream::from_partially_read(stream, tail, Role::Server, Some(config)).await;
     let times = &shared.config.shield;
@@ -98,6 +105,7 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrit
         dirty: false,
         pulse,
         token_at: now,
+        read_to: 0,
     };
     connection.serve().await;
 }
@@ -108,6 +116,7 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
         let end = loop {
             match std::future::poll_fn(|cx| self.poll_turn(cx)).await {
                 Turn::Read(message) => {
+                    self.read_to = self.ws.get_ref().bytes_read;
                     // What a connection says after it was ended is not taken: it could not be answered.
                     if self.outbox.ending().is_none() {
                         self.session.on_message(&message).await;
@@ -125,7 +134,7 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
                 Turn::Due => self.on_due(),
                 Turn::Ended(end) => break end,
             }
-            self.session.begin_subs();
+            self.session.begin();
         };
         self.session.end();
         let code = end.code.unwrap_or(0);
@@ -159,6 +168,11 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
                 None => Turn::Ended(End { code: None, reason: String::new(), flush: false }),
             });
         }
+        if self.ws.get_ref().bytes_read - self.read_to > self.session.wire_bytes_max() {
+            self.session.too_big();
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         // Writing and reading move deadlines.
         let due = self.due();
         if self.timer.deadline() > due {
@@ -181,7 +195,9 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
                 let Some(frame) = self.outbox.pop() else { break };
                 messages += 1;
                 bytes += frame.len();
-                self.ws.start_send_unpin(message(frame))?;
+                if let Some(message) = frame.into_message() {
+                    self.ws.start_send_unpin(message)?;
+                }
             }
             if messages == 0 {
                 return Poll::Ready(Ok(()));
@@ -194,9 +210,8 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
         let end = |code: u16, reason: &str| End { code: Some(code), reason: reason.into(), flush: true };
         match error {
             WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
-                let code = Code::CloseMessageTooBig;
-                self.outbox.push(Frame::Binary(frame::err(Code::MessageTooBig, code.message())));
-                end(code.as_u16(), code.message())
+                self.session.too_big();
+                end(Code::CloseMessageTooBig.as_u16(), Code::CloseMessageTooBig.message())
             }
             WsError::Utf8(_) => end(1007, "a text message must be UTF-8"),
             WsError::Protocol(_) => end(1002, "not WebSocket as RFC 6455 has it"),
@@ -211,7 +226,8 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
 
     /// When the first deadline is due.
     fn due(&self) -> Instant {
-        self.pulse.next(self.signs()).min(self.token_at)
+        let due = self.pulse.next(self.signs()).min(self.token_at);
+        if self.session.waits_for_pool() { due.min(Instant::now() + POOL_PAUSE) } else { due }
     }
 
     /// Looks at every deadline and sets the timer to the next.
@@ -221,9 +237,7 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
         match self.pulse.beat(now, signs) {
             Beat::Fine => {}
             Beat::Ping => {
-                if signs.heard + Duration::from_millis(self.shared.config.shield.ping_ms) <= now {
-                    self.session.idle();
-                }
+                self.session.idle(now, Duration::from_millis(self.shared.config.shield.ping_ms));
                 self.outbox.push(Frame::Ping);
             }
             Beat::Dead => self.outbox.end(Code::ClosePingTimeout, Code::ClosePingTimeout.message(), false),
@@ -234,13 +248,5 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
         }
         let due = self.due();
         self.timer.as_mut().reset(due);
-    }
-}
-
-fn message(frame: Frame) -> Message {
-    match frame {
-        Frame::Binary(bytes) => Message::Binary(bytes),
-        Frame::Text(text) => Message::Text(text),
-        Frame::Ping => Message::Ping(Bytes::new()),
     }
 }

@@ -1,43 +1,43 @@
 //! What waits to be written to one connection. Bounded in bytes and messages: under pressure ephemeral events go first,
 //! then the connection is closed with 4102, so one slow reader never holds up a room.
 //!
-//! Replays and snapshots (`bulk`) are not counted: a client that has just come back is not a slow one. They share
-//! their buffers with other readers. While more than 256 KiB of them wait, a connection starts no further SUB and reads no
-//! more of the log for one that catches up ([`Outbox::drained_to`]).
+//! Replays, snapshots and answers to `get` (`bulk`) are not counted as slowness: a client that has just come back is not
+//! a slow one. They have bounds of their own:
+//!
+//! - While more than [`BULK_BEGIN`] waits, a connection begins no further SUB or get and reads no more of the log for a
+//!   subscriber that catches up ([`Outbox::drained_to`]).
+//! - While more than [`BULK_CROWDED`] waits, no further answer is taken: a SUB that was under way is asked again later
+//!   ([`Outbox::defer`]). So at most one answer (896 KiB), what came after it (1 MiB) and one read of the log (1 MiB)
+//!   stand above that bound: [`BULK_MAX`] in all.
+//! - While more than [`SHIELD_BULK_MAX`] waits for all connections of the Shield, none begins anything.
+//!
+//! Bulk shares its buffers with other readers where it can, and is rendered only when it is written.
+
+mod frame;
+mod limits;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 
-use bytes::Bytes;
 use proto::Code;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 use voltron_core::mutant;
 use voltron_core::trace::{self, Record};
 
-/// One message to write.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Frame {
-    /// A binary WebSocket message.
-    Binary(Bytes),
-    /// A text WebSocket message.
-    Text(Utf8Bytes),
-    /// A WebSocket ping.
-    Ping,
-}
+pub(crate) use frame::{Frame, StatePart};
+pub(crate) use limits::{Bounds, Pool};
 
-impl Frame {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Binary(bytes) => bytes.len(),
-            Self::Text(text) => text.len(),
-            Self::Ping => 0,
-        }
-    }
-}
+/// Bytes of bulk waiting, above which nothing begins that brings more.
+pub(crate) const BULK_BEGIN: usize = 256 << 10;
+/// Bytes of bulk waiting, above which no further answer is taken.
+const BULK_CROWDED: usize = 512 << 10;
+/// The most bulk that may wait for one connection.
+const BULK_MAX: usize = 4 << 20;
+/// Bytes of bulk waiting for all connections, above which nothing begins.
+const SHIELD_BULK_MAX: usize = 256 << 20;
 
 /// How a message counts under pressure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +56,18 @@ pub(crate) enum Class {
 pub(crate) struct Ticket {
     cancelled: AtomicBool,
     answered: AtomicBool,
+    /// Its answer was not taken: it has to be asked again.
+    deferred: AtomicBool,
 }
 
 impl Ticket {
     pub(crate) fn cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// True if its answer came at a bad time and has to be asked for again.
+    pub(crate) fn deferred(&self) -> bool {
+        self.deferred.load(Ordering::Acquire)
     }
 
     /// True if its SUB has its result.
@@ -104,8 +111,9 @@ struct Inner {
     counted_bytes: usize,
     counted: usize,
     bulk_bytes: usize,
-    /// The next depth that the trace is told of: each is twice the one before.
+    /// The next depths that the trace is told of: each is twice the one before.
     telling: usize,
+    telling_bulk: usize,
     waker: Option<Waker>,
     ending: Option<Ending>,
     gone: bool,
@@ -114,15 +122,33 @@ struct Inner {
 /// The queue of one connection.
 pub(crate) struct Outbox {
     inner: Mutex<Inner>,
-    bytes_max: usize,
-    messages_max: usize,
+    bounds: Bounds,
+    pool: Arc<Pool>,
+    /// A SUB was deferred since this was last looked at.
+    deferred: AtomicBool,
+    /// Held by the subscription that catches up from the log: one at a time.
+    catching_up: Semaphore,
     /// Told whenever a part of a replay or snapshot has left, and at the end.
     drained: Notify,
 }
 
 impl Outbox {
+    /// With bounds that stay.
+    #[cfg(test)]
     pub(crate) fn new(bytes_max: usize, messages_max: usize) -> Self {
-        Self { inner: Mutex::default(), bytes_max, messages_max, drained: Notify::new() }
+        Self::with(Bounds::Fixed(bytes_max, messages_max), Arc::default())
+    }
+
+    /// With these bounds; its bulk counts in `pool`.
+    pub(crate) fn with(bounds: Bounds, pool: Arc<Pool>) -> Self {
+        Self {
+            inner: Mutex::default(),
+            bounds,
+            pool,
+            deferred: AtomicBool::new(false),
+            catching_up: Semaphore::new(1),
+            drained: Notify::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -137,6 +163,11 @@ impl Outbox {
     /// An answer or a notice, from a place that need not know whether the connection is ending.
     pub(crate) fn send(&self, frame: Frame) {
         self.push(frame);
+    }
+
+    /// A part of a long answer that belongs to no subscription.
+    pub(crate) fn push_bulk(&self, frame: Frame) {
+        self.put(frame, Class::Bulk, None);
     }
 
     /// An event of a subscription.
@@ -157,12 +188,18 @@ impl Outbox {
         }
         if class == Class::Bulk {
             inner.bulk_bytes += frame.len();
+            self.pool.add(frame.len());
+            if inner.bulk_bytes > inner.telling_bulk {
+                inner.telling_bulk = inner.bulk_bytes * 2;
+                let (len, cap) = (inner.bulk_bytes as u64, BULK_MAX as u64);
+                trace::emit(|| Record::Queue { name: "outbox.bulk".into(), len, cap });
+            }
         } else {
             if self.over(inner, frame.len()) {
                 if class == Class::Ephemeral {
                     return Pushed::Dropped;
                 }
-                inner.drop_ephemeral();
+                inner.drop_ephemeral(&self.pool);
             }
             if self.over(inner, frame.len()) {
                 inner.ending = Some(Ending {
@@ -179,7 +216,7 @@ impl Outbox {
             inner.counted += 1;
             if inner.counted > inner.telling {
                 inner.telling = inner.counted * 2;
-                let (len, cap) = (inner.counted as u64, self.messages_max as u64);
+                let (len, cap) = (inner.counted as u64, self.bounds.get().1 as u64);
                 trace::emit(|| Record::Queue { name: "outbox".into(), len, cap });
             }
         }
@@ -190,14 +227,15 @@ impl Outbox {
 
     /// True if a message of `len` bytes more is too much.
     fn over(&self, inner: &Inner, len: usize) -> bool {
-        (inner.counted_bytes + len > self.bytes_max || inner.counted >= self.messages_max) && !mutant!(OutboxUnbounded)
+        let (bytes_max, messages_max) = self.bounds.get();
+        (inner.counted_bytes + len > bytes_max || inner.counted >= messages_max) && !mutant!(OutboxUnbounded)
     }
 
     /// The next message to write.
     pub(crate) fn pop(&self) -> Option<Frame> {
         let mut inner = self.lock();
         let item = inner.queue.pop_front()?;
-        inner.uncount(&item);
+        inner.uncount(&item, &self.pool);
         if item.class == Class::Bulk {
             self.drained.notify_waiters();
         }
@@ -209,7 +247,7 @@ impl Outbox {
     pub(crate) fn cancel(&self, ticket: &Arc<Ticket>) -> bool {
         let mut inner = self.lock();
         ticket.cancelled.store(true, Ordering::Release);
-        inner.discard(|item| item.ticket.as_ref().is_some_and(|other| Arc::ptr_eq(other, ticket)));
+        inner.discard(&self.pool, |item| item.ticket.as_ref().is_some_and(|other| Arc::ptr_eq(other, ticket)));
         self.drained.notify_waiters();
         ticket.answered.swap(true, Ordering::AcqRel)
     }
@@ -253,6 +291,7 @@ impl Outbox {
     pub(crate) fn gone(&self) {
         let mut inner = self.lock();
         inner.gone = true;
+        inner.discard(&self.pool, |_| true);
         inner.queue = VecDeque::new();
         inner.waker = None;
         self.drained.notify_waiters();
@@ -273,9 +312,57 @@ impl Outbox {
         (inner.counted_bytes, inner.counted)
     }
 
-    /// Bytes of replays and snapshots that wait.
+    /// Bytes of bulk that wait.
     pub(crate) fn bulk(&self) -> usize {
         self.lock().bulk_bytes
+    }
+
+    /// True if what brings more bulk may begin.
+    pub(crate) fn may_begin(&self) -> bool {
+        !self.pool.is_full() && self.bulk() <= BULK_BEGIN
+    }
+
+    /// True if the whole Shield holds so much bulk that nothing begins. Nobody tells when that is over: look again.
+    pub(crate) fn pool_is_full(&self) -> bool {
+        self.pool.is_full()
+    }
+
+    /// True if so much bulk waits that no further answer is taken.
+    pub(crate) fn crowded(&self) -> bool {
+        self.bulk() > BULK_CROWDED && !mutant!(OutboxUnbounded)
+    }
+
+    /// The answer of a SUB was not taken: the connection asks again once it has room.
+    pub(crate) fn defer(&self, ticket: &Ticket) {
+        ticket.deferred.store(true, Ordering::Release);
+        self.deferred.store(true, Ordering::Release);
+        self.lock().wake();
+    }
+
+    /// True if a SUB was deferred that has not been taken back yet.
+    pub(crate) fn has_deferred(&self) -> bool {
+        self.deferred.load(Ordering::Acquire)
+    }
+
+    /// Says that the deferred ones are taken back.
+    pub(crate) fn take_deferred(&self) -> bool {
+        self.deferred.swap(false, Ordering::AcqRel)
+    }
+
+    /// Gives back memory that an idle connection does not need.
+    pub(crate) fn shrink(&self) {
+        let mut inner = self.lock();
+        if inner.queue.is_empty() {
+            inner.queue = VecDeque::new();
+        }
+    }
+
+    /// Waits until this connection may catch up from the log: one subscription at a time, and only with at most
+    /// [`BULK_BEGIN`] waiting.
+    pub(crate) async fn turn_to_catch_up(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        let turn = self.catching_up.acquire().await.ok();
+        self.drained_to(BULK_BEGIN).await;
+        turn
     }
 
     /// Waits until at most `most` bytes of replays and snapshots wait, or the connection ends.
@@ -303,24 +390,25 @@ impl Inner {
         }
     }
 
-    fn uncount(&mut self, item: &Item) {
+    fn uncount(&mut self, item: &Item, pool: &Pool) {
         if item.class == Class::Bulk {
             self.bulk_bytes -= item.frame.len();
+            pool.sub(item.frame.len());
         } else {
             self.counted_bytes -= item.frame.len();
             self.counted -= 1;
         }
     }
 
-    fn drop_ephemeral(&mut self) {
-        self.discard(|item| item.class == Class::Ephemeral);
+    fn drop_ephemeral(&mut self, pool: &Pool) {
+        self.discard(pool, |item| item.class == Class::Ephemeral);
     }
 
-    fn discard(&mut self, which: impl Fn(&Item) -> bool) {
+    fn discard(&mut self, pool: &Pool, which: impl Fn(&Item) -> bool) {
         let mut kept = VecDeque::with_capacity(self.queue.len());
         while let Some(item) = self.queue.pop_front() {
             if which(&item) {
-                self.uncount(&item);
+                self.uncount(&item, pool);
             } else {
                 kept.push_back(item);
             }
@@ -330,95 +418,4 @@ impl Inner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(len: usize) -> Frame {
-        Frame::Binary(Bytes::from(vec![0; len]))
-    }
-
-    #[test]
-    fn pressure_drops_ephemeral_then_closes() {
-        let outbox = Outbox::new(100, 10);
-        let ticket = Arc::new(Ticket::default());
-        assert_eq!(outbox.push_event(frame(60), Class::Ephemeral, &ticket), Pushed::Queued);
-        assert_eq!(outbox.push_event(frame(50), Class::Ephemeral, &ticket), Pushed::Dropped);
-        assert_eq!(outbox.push_event(frame(50), Class::Firm, &ticket), Pushed::Queued, "in the place of the ephemeral");
-        assert_eq!(outbox.depth(), (50, 1));
-        assert_eq!(outbox.push_event(frame(51), Class::Firm, &ticket), Pushed::Ended);
-        assert_eq!(outbox.ending().map(|ending| ending.code), Some(Code::CloseSlowConsumer));
-        assert_eq!(outbox.push(frame(1)), Pushed::Ended);
-    }
-
-    #[test]
-    fn messages_are_bounded_too() {
-        let outbox = Outbox::new(100, 2);
-        assert_eq!(outbox.push(frame(1)), Pushed::Queued);
-        assert_eq!(outbox.push(frame(1)), Pushed::Queued);
-        assert_eq!(outbox.push(frame(1)), Pushed::Ended);
-    }
-
-    #[test]
-    fn bulk_is_never_slow() {
-        let outbox = Outbox::new(100, 2);
-        let ticket = Arc::new(Ticket::default());
-        for _ in 0..10 {
-            assert_eq!(outbox.push_event(frame(100), Class::Bulk, &ticket), Pushed::Queued);
-        }
-        assert_eq!((outbox.bulk(), outbox.depth()), (1000, (0, 0)));
-        while outbox.pop().is_some() {}
-        assert_eq!(outbox.bulk(), 0);
-    }
-
-    #[tokio::test]
-    async fn catching_up_waits_until_the_reader_has_read() {
-        let outbox = Arc::new(Outbox::new(100, 2));
-        let ticket = Arc::new(Ticket::default());
-        for _ in 0..4 {
-            outbox.push_event(frame(100), Class::Bulk, &ticket);
-        }
-        let waits = |most| {
-            let outbox = outbox.clone();
-            tokio::spawn(async move { outbox.drained_to(most).await })
-        };
-        let (far, near) = (waits(300), waits(0));
-        tokio::task::yield_now().await;
-        assert!(!far.is_finished() && !near.is_finished());
-        outbox.pop();
-        far.await.unwrap();
-        tokio::task::yield_now().await;
-        assert!(!near.is_finished());
-        outbox.end(Code::CloseDraining, "", true);
-        near.await.unwrap();
-        assert_eq!(outbox.ending().map(|ending| ending.code), Some(Code::CloseDraining), "not as a slow consumer");
-    }
-
-    #[test]
-    fn a_sub_gets_one_result_whoever_ends_it() {
-        let outbox = Outbox::new(1000, 100);
-        let (admitted, replaced, refused) = (Arc::default(), Arc::default(), Arc::default());
-        outbox.admit(frame(1), &admitted);
-        assert!(outbox.cancel(&admitted), "it has its result, which stays");
-        outbox.refuse(frame(9), &admitted);
-        assert!(!outbox.cancel(&replaced), "who ends it owes the result");
-        outbox.admit(frame(9), &replaced);
-        outbox.refuse(frame(9), &replaced);
-        outbox.refuse(frame(2), &refused);
-        assert!(refused.answered() && outbox.cancel(&refused));
-        assert_eq!((outbox.pop(), outbox.pop(), outbox.pop()), (Some(frame(1)), Some(frame(2)), None));
-    }
-
-    #[test]
-    fn cancelled_ticket_leaves_nothing_behind() {
-        let outbox = Outbox::new(1000, 100);
-        let (one, two) = (Arc::new(Ticket::default()), Arc::new(Ticket::default()));
-        outbox.push_event(frame(1), Class::Firm, &one);
-        outbox.push_event(frame(2), Class::Firm, &two);
-        outbox.push_event(frame(3), Class::Bulk, &one);
-        outbox.cancel(&one);
-        assert_eq!(outbox.push_event(frame(4), Class::Firm, &one), Pushed::Dropped);
-        assert_eq!(outbox.pop(), Some(frame(2)));
-        assert_eq!(outbox.pop(), None);
-        assert_eq!((outbox.bulk(), outbox.depth()), (0, (0, 0)));
-    }
-}
+mod tests;

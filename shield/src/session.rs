@@ -28,10 +28,14 @@ use crate::replies::{Form, Pending};
 use crate::rooms::Dialect;
 use crate::shared::Shared;
 use budget::Budget;
+use get::Gets;
 use subs::Subscriptions;
 
 /// Protocol errors after which a connection is closed.
 const STRIKES_MAX: u32 = 3;
+
+/// What the headers of a message's fragments may take, in bytes. More is a flood of empty fragments.
+const FRAGMENTS_MAX: u64 = 64 << 10;
 
 /// How long before the end of a token the client is asked for a new one.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -43,11 +47,13 @@ pub(crate) struct Session<S, C, I> {
     subs: Subscriptions,
     strikes: u32,
     budget: Budget,
-    gets: Arc<()>,
+    gets: Gets,
     /// HELLO and notices as JSON with an `op`: the client speaks no subprotocol.
     text_only: bool,
     asked_refresh: bool,
     renewed: bool,
+    /// When the last message came that was no ping and no pong.
+    spoke: Instant,
 }
 
 impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
@@ -70,10 +76,11 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             subs: Subscriptions::default(),
             strikes: 0,
             budget,
-            gets: Arc::new(()),
+            gets: Gets::default(),
             text_only,
             asked_refresh: false,
             renewed: false,
+            spoke: now,
         }
     }
 
@@ -81,6 +88,12 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
     pub(crate) async fn on_message(&mut self, message: &Message) {
         self.shared.meters.ingress.inc();
         self.retune();
+        if message.len() > self.budget.limits().message_bytes as usize {
+            return self.too_big();
+        }
+        if matches!(message, Message::Binary(_) | Message::Text(_)) {
+            self.spoke = Instant::now();
+        }
         match message {
             Message::Binary(bytes) => match ClientFrame::binary(bytes) {
                 Ok(ClientFrame::Pub(envelope)) => self.on_pub(envelope, Form::Binary).await,
@@ -135,7 +148,9 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             Ok(TextOp::Presence(request)) => self.on_presence(request.id, dialect),
             Ok(TextOp::Auth(request)) => self.on_auth(&request.token, dialect),
             Ok(TextOp::Pub(request)) => self.on_text_pub(request).await,
-            Err(error) => self.strike_in(error.code, &error.text, true),
+            // People type this dialect: no strike, but the budget.
+            Err(_) if self.hurried().is_some() => {}
+            Err(error) => self.err_in(error.code, &error.text, true),
         }
     }
 
@@ -340,24 +355,33 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         self.outbox.push(out);
     }
 
-    /// A protocol error: ERR, and after three of them the end. No ERR of a client's making is sent elsewhere, so a
-    /// connection gets at most three.
+    /// A protocol error: ERR, and after three of them the end.
     fn strike(&mut self, code: Code, text: &str) {
-        self.strike_in(code, text, self.text_only);
-    }
-
-    fn strike_in(&mut self, code: Code, text: &str, as_text: bool) {
-        self.err_in(code, text, as_text);
+        self.err(code, text);
         self.strikes += 1;
         if self.strikes >= STRIKES_MAX {
             self.outbox.end(Code::CloseProtocolError, Code::CloseProtocolError.message(), true);
         }
     }
 
-    /// Called now and then: gives back what an idle connection does not need, takes over new limits.
-    pub(crate) fn idle(&mut self) {
-        self.gate.idle();
-        self.retune();
+    /// Bytes that one message may take on the wire, the headers of its fragments included.
+    pub(crate) fn wire_bytes_max(&self) -> u64 {
+        u64::from(self.shared.limits.load().message_bytes) + FRAGMENTS_MAX
+    }
+
+    /// A message is longer than the limits allow: ERR and the end.
+    pub(crate) fn too_big(&self) {
+        let code = Code::CloseMessageTooBig;
+        self.err(Code::MessageTooBig, code.message());
+        self.outbox.end(code, code.message(), true);
+    }
+
+    /// Called at every ping: gives back what a connection does not need that has said nothing for `quiet`.
+    pub(crate) fn idle(&mut self, now: Instant, quiet: Duration) {
+        if self.spoke + quiet <= now {
+            self.gate.idle();
+            self.outbox.shrink();
+        }
     }
 
     fn retune(&mut self) {

@@ -13,7 +13,7 @@ use voltron_core::{Ids, Overseer, WallClock};
 use crate::auth::Keys;
 use crate::health::Health;
 use crate::meters::Meters;
-use crate::outbox::{Frame, Outbox};
+use crate::outbox::{Frame, Outbox, Pool};
 use crate::replies::Replies;
 use crate::rooms::{Absent, Rooms};
 
@@ -47,6 +47,8 @@ impl<S: Spine, C: WallClock, I: Ids> Shared<S, C, I> {
 pub(crate) struct Connections {
     open: Mutex<(u64, BTreeMap<u64, Arc<Outbox>>)>,
     closed: AtomicBool,
+    /// Replays, snapshots and answers to `get` that wait for any of them.
+    pub(crate) pool: Arc<Pool>,
 }
 
 impl Connections {
@@ -81,10 +83,10 @@ impl Connections {
         self.open.lock().expect("no code panics while it holds this lock").1.values().cloned().collect()
     }
 
-    /// Bytes that wait for all of them.
+    /// Bytes that wait for all of them, bulk included.
     pub(crate) fn queued_bytes(&self) -> usize {
         let open = self.open.lock().expect("no code panics while it holds this lock");
-        open.1.values().map(|outbox| outbox.depth().0).sum()
+        open.1.values().map(|outbox| outbox.depth().0).sum::<usize>() + self.pool.bytes()
     }
 
     /// ERR to everybody.

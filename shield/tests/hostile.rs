@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "hostile/floods.rs"]
+mod floods;
+#[path = "hostile/readers.rs"]
+mod readers;
 mod support;
 
 use std::collections::BTreeSet;
@@ -44,127 +48,6 @@ const NO_ROOMS: [&str; 16] = [
     "lobb\u{443}",
     "\u{feff}lobby",
 ];
-
-#[tokio::test]
-async fn a_slow_reader_goes_alone() {
-    let mut config = config();
-    config.limits.queue_bytes = 256 << 10;
-    let world = World::new(config).await;
-    let (mut ann, mut fast, mut slow) =
-        (world.client("ann").await, world.client("fast").await, world.client("slow").await);
-    assert_eq!(publish(&mut ann, "lobby", "first").await["code"], 0);
-    for reader in [&mut fast, &mut slow] {
-        assert_eq!(ask(reader, json!({"op": "sub", "id": 1, "room": "lobby"})).await["ok"], true);
-        event(reader).await;
-    }
-    // The slow one stops reading; its socket takes 256 KiB, its queue as much again.
-    let data = "x".repeat(30_000);
-    for seq in 2..=40 {
-        assert_eq!(publish(&mut ann, "lobby", &data).await["seq"], seq);
-        assert_eq!(event(&mut fast).await["seq"], seq, "every event, in order");
-    }
-    until_metric(&world, "shield_slow_consumers_total 1").await;
-    until_metric(&world, "shield_closes_total{code=\"4102\"} 1").await;
-    // Now it reads again. What it did get has no hole and no cut frame, and it learns why it must go.
-    let mut seq = 1;
-    loop {
-        match slow.next().await {
-            Got::Text(text) => {
-                let event: serde_json::Value = serde_json::from_str(&text).unwrap();
-                seq += 1;
-                assert_eq!(event["seq"], seq);
-            }
-            Got::Close(code, _) => break assert_eq!(code, 4102),
-            other => panic!("{other:?}"),
-        }
-    }
-    assert!(seq < 40, "it was told {seq} of 41");
-    drop(slow);
-    until_metric(&world, "shield_active_connections 2").await;
-    assert_eq!(publish(&mut ann, "lobby", "last").await["seq"], 41);
-    assert_eq!(event(&mut fast).await["seq"], 41);
-}
-
-/// A room whose state takes 480 KB.
-async fn fill(world: &World, room: &str) {
-    use prost::Message as _;
-    use proto::v1::{Command, Envelope, Set, command::Op, envelope::Payload};
-    let mut owner = world.client("owner").await;
-    assert_eq!(publish(&mut owner, room, "first").await["code"], 0);
-    for n in 0..30u8 {
-        let set = Set { key: format!("k{n}"), value: vec![n; 16_000].into(), ..Set::default() };
-        let envelope = Envelope {
-            room_id: room.into(),
-            timestamp: now_ms(),
-            message_id: vec![n + 1; 16].into(),
-            ack_requested: true,
-            payload: Some(Payload::Cmd(Command { op: Some(Op::Set(set)), ..Command::default() })),
-            ..Envelope::default()
-        };
-        owner.binary(&proto::frame::publish(&envelope.encode_to_vec())).await;
-        assert_eq!(support::world::ack(&mut owner).await.code, 0);
-    }
-}
-
-/// 24 KB a second is a slow link and no dead peer: the pings stand in line behind what it still reads.
-#[tokio::test(start_paused = true)]
-async fn a_slow_link_that_reads_steadily_stays() {
-    let mut config = config();
-    config.shield.ping_ms = 1000;
-    config.shield.pong_ms = 500;
-    config.shield.stall_ms = 2000;
-    let world = World::new(config).await;
-    fill(&world, "heavy").await;
-    let mut slow = world.narrow_client("slow", 4096).await;
-    slow.binary(&[&[proto::frame::SUB][..], br#"{"id":1,"room":"heavy"}"#].concat()).await;
-    let mut got = 0;
-    let mut last = false;
-    while !last {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(slow.sip(2400).await, "the stream ended after {got} bytes");
-        while let Some(message) = slow.at_hand().await {
-            let Got::Binary(bytes) = message else { panic!("{message:?} after {got} bytes") };
-            got += bytes.len();
-            last = snapshot_ends(&bytes);
-        }
-    }
-    assert!(got > 480_000, "{got}");
-    assert!(!world.http("/metrics").await.contains("shield_closes_total{code=\"4201\"}"));
-}
-
-fn snapshot_ends(bytes: &[u8]) -> bool {
-    use prost::Message as _;
-    use proto::v1::{Envelope, envelope::Payload, event::Body};
-    if bytes[0] != proto::frame::PUB {
-        return false;
-    }
-    match Envelope::decode(&bytes[1..]).unwrap().payload {
-        Some(Payload::Event(event)) => matches!(event.body, Some(Body::Snapshot(part)) if part.last),
-        _ => false,
-    }
-}
-
-/// It talks, so no ping of ours goes unanswered for want of life; but nothing that waits for it can leave.
-#[tokio::test(start_paused = true)]
-async fn who_talks_and_never_reads_is_a_slow_reader() {
-    let mut config = config();
-    config.shield.ping_ms = 1000;
-    config.shield.pong_ms = 500;
-    config.shield.stall_ms = 2000;
-    let world = World::new(config).await;
-    fill(&world, "heavy").await;
-    let mut deaf = world.narrow_client("deaf", 4096).await;
-    deaf.binary(&[&[proto::frame::SUB][..], br#"{"id":1,"room":"heavy"}"#].concat()).await;
-    let talking = tokio::spawn(async move {
-        loop {
-            deaf.bytes(&support::frame(9, b"x")).await;
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    });
-    until_metric(&world, "shield_closes_total{code=\"4102\"} 1").await;
-    until_metric(&world, "shield_active_connections 1").await;
-    talking.abort();
-}
 
 #[tokio::test]
 async fn who_answers_no_ping_is_closed_with_4201() {
@@ -313,103 +196,6 @@ async fn many_subs_at_once_are_all_answered() {
             assert_eq!(value["ok"], true, "{value}");
             answered.insert(value["id"].as_u64());
         }
-    }
-}
-
-#[tokio::test]
-async fn a_flood_of_subs_and_tokens_is_refused() {
-    let mut config = config();
-    config.limits.pub_per_s = 1;
-    config.limits.pub_burst = 10;
-    config.limits.rooms = 4;
-    let world = World::new(config).await;
-    let mut eve = world.client("eve").await;
-    // SUB and UNSUB in turns never hold more than one room, yet each SUB costs the Brain a question. Both take from the
-    // budget of ten.
-    let mut refused = 0;
-    for n in 0..40 {
-        eve.text(&json!({"op": "sub", "id": n, "room": format!("absent-{n}")}).to_string()).await;
-        eve.text(&json!({"op": "unsub", "room": format!("absent-{n}")}).to_string()).await;
-        loop {
-            let value = eve.json().await;
-            refused += u32::from(value["code"] == 4502);
-            if value["op"] == "unsub" {
-                break;
-            }
-        }
-    }
-    assert!((25..=35).contains(&refused), "{refused} of 40 refused");
-    eve.text(&json!({"op": "auth", "token": "x"}).to_string()).await;
-    assert_eq!(eve.json().await["code"], 4502);
-    eve.text(&json!({"op": "get", "id": 1, "room": "absent"}).to_string()).await;
-    assert_eq!(eve.json().await["code"], 4502);
-    // Who does not listen is sent away.
-    loop {
-        eve.text(&json!({"op": "get", "id": 1, "room": "absent"}).to_string()).await;
-        match eve.next().await {
-            Got::Text(_) => {}
-            Got::Close(code, _) => break assert_eq!(code, 4101),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-/// Whatever it sends, a flood ends with a close code, and its answers are bounded before that. In paused time no budget
-/// refills while the flood runs.
-#[tokio::test(start_paused = true)]
-async fn every_flood_ends_with_its_code() {
-    let mut config = config();
-    config.limits.pub_per_s = 1;
-    config.limits.pub_burst = 30;
-    config.limits.rooms = 4;
-    let world = World::new(config).await;
-    let mut witness = world.client("wit").await;
-    assert_eq!(publish(&mut witness, "lobby", "first").await["code"], 0);
-    let frame = |opcode: u8, body: &[u8]| support::frame(2, &[&[opcode], body].concat());
-    // The second field of an envelope twice: it names no command that an answer could carry.
-    let twice = [0x1a, 1, b'x', 0x1a, 1, b'x'];
-    let known = {
-        let mut cut = say("lobby", [9; 16], now_ms(), "evil", true);
-        cut.truncate(cut.len() - 1);
-        cut
-    };
-    // (what, one frame, close code, most answers)
-    let patience = 600;
-    let floods: Vec<(&str, Vec<u8>, u16, usize)> = vec![
-        ("an unknown opcode", frame(0x77, b""), 4000, 3),
-        ("an empty message", support::frame(2, b""), 4000, 3),
-        ("cut JSON", frame(proto::frame::SUB, b"{"), 4000, 3),
-        ("an unknown key", frame(proto::frame::UNSUB, br#"{"rooom":"x"}"#), 4000, 3),
-        ("AUTH that is no object", frame(proto::frame::AUTH, b"[]"), 4000, 3),
-        ("cut text dialect", support::frame(1, br#"{"op":"sub""#), 4000, 3),
-        ("an envelope without an id", frame(proto::frame::PUB, &twice), 4000, 3),
-        ("a cut envelope", frame(proto::frame::PUB, &known), 4101, 30 + patience),
-        ("a PUB", frame(proto::frame::PUB, &say("nobodys", [8; 16], 0, "x", false)), 4101, 30 + patience),
-        ("HB", frame(proto::frame::HB, b""), 4101, 30),
-        ("pings", support::frame(9, b"x"), 4101, 30 + patience),
-        ("pongs", support::frame(10, b""), 4101, 0),
-        ("UNSUB of nothing", frame(proto::frame::UNSUB, br#"{"room":"zz"}"#), 4101, 30 + patience),
-        ("SUB of nothing", frame(proto::frame::SUB, br#"{"id":1,"room":"zz"}"#), 4101, 30 + patience),
-        ("SUB of no room", frame(proto::frame::SUB, br#"{"id":1,"room":"*"}"#), 4101, 30 + patience),
-        ("get of nothing", frame(proto::frame::SUB, br#"{"op":"get","id":1,"room":"zz"}"#), 4101, 30 + patience),
-        ("presence", frame(proto::frame::SUB, br#"{"op":"presence","room":"zz"}"#), 4101, 0),
-        ("AUTH", frame(proto::frame::AUTH, br#"{"token":"x"}"#), 4101, 30 + patience),
-    ];
-    for (what, one, close, most) in floods {
-        let mut eve = world.client("eve").await;
-        // It does not wait for answers, and stops only when it is sent away.
-        eve.bytes(&one.repeat(700)).await;
-        let mut answers = 0;
-        let code = loop {
-            match eve.next().await {
-                Got::Close(code, _) => break code,
-                Got::End => panic!("{what}: no close frame after {answers} answers"),
-                _ => answers += 1,
-            }
-        };
-        assert_eq!(code, close, "{what}");
-        assert!(answers <= most, "{what}: {answers} answers");
-        assert_eq!(publish(&mut witness, "lobby", "still here").await["code"], 0, "{what}");
     }
 }
 

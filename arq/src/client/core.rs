@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use prost::Message as _;
 use proto::frame::{self, ServerFrame};
-use proto::json::{GetRequest, Hello, Since, SubRequest, UnsubRequest};
+use proto::json::{GetRequest, GetResult, Hello, Since, SubRequest, UnsubRequest};
 use proto::signature::SigningKey;
 use proto::{MessageId, RoomId, RoomKey, TenantId, v1};
 use tokio::time::Instant;
@@ -70,7 +70,8 @@ pub struct Core<C, I> {
     ids: I,
     hello: Option<Box<Hello>>,
     rooms: BTreeMap<RoomId, Room>,
-    gets: BTreeMap<u64, RoomId>,
+    /// With the parts of the answer that have come.
+    gets: BTreeMap<u64, (RoomId, Option<GetResult>)>,
     commands: Commands,
     next_id: u64,
     frames: VecDeque<Frame>,
@@ -163,7 +164,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
     pub fn get(&mut self, room: &RoomId) -> Option<u64> {
         self.hello.as_ref()?;
         let id = self.fresh_id();
-        self.gets.insert(id, room.clone());
+        self.gets.insert(id, (room.clone(), None));
         trace::emit(|| Record::Get { c: self.options.name.clone(), id, room: self.full_name(room) });
         let request = proto::json::TextOp::Get(GetRequest { id, room: room.as_str().to_owned() });
         self.push(frame::SUB, &request);

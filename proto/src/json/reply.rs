@@ -145,7 +145,8 @@ pub struct Unsubbed {
     pub resub: Option<bool>,
 }
 
-/// The answer to `get`.
+/// The answer to `get`: one or more results with the same `id`, `epoch` and `seq`, each with a part of the state, until
+/// `state.last`. Lists of the parts follow each other; every other key stands in one part alone ([`GetResult::join`]).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GetResult {
     /// `get`.
@@ -162,7 +163,7 @@ pub struct GetResult {
     /// Its sequence number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
-    /// The state, as [`super::render::snapshot`] writes it.
+    /// A part of the state, as [`super::render::snapshot`] writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<serde_json::Value>,
     /// The refusal.
@@ -171,6 +172,32 @@ pub struct GetResult {
     /// Its text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+impl GetResult {
+    /// True if no further part of this answer follows.
+    pub fn is_last(&self) -> bool {
+        !self.ok || self.state.as_ref().is_none_or(|state| state["last"] != serde_json::Value::Bool(false))
+    }
+
+    /// Takes in the next part of the same answer.
+    pub fn join(&mut self, next: Self) {
+        use serde_json::Value;
+        let (Some(Value::Object(state)), Some(Value::Object(next))) = (&mut self.state, next.state) else { return };
+        for (key, value) in next {
+            match (state.get_mut(&key), value) {
+                (Some(Value::Array(list)), Value::Array(more)) => list.extend(more),
+                (Some(Value::Number(one)), Value::Number(other)) => {
+                    if other.as_u64() > one.as_u64() {
+                        *one = other;
+                    }
+                }
+                (Some(one), value) if !value.is_null() => *one = value,
+                (Some(_), _) => {}
+                (None, value) => drop(state.insert(key, value)),
+            }
+        }
+    }
 }
 
 /// The answer to `presence`, if it carried an `id`.
@@ -210,4 +237,27 @@ pub struct AuthResult {
     /// Its text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_parts_of_an_answer_to_get_join_to_one_state() {
+        let part = |state: serde_json::Value| GetResult { id: 7, ok: true, state: Some(state), ..GetResult::default() };
+        let mut whole = part(json!({ "part": 0, "last": false, "entries": [1, 2], "lock": { "mode": "join" },
+            "options": null, "playlist_ver": 3 }));
+        assert!(!whole.is_last());
+        let next = part(json!({ "part": 1, "last": true, "entries": [3], "lock": null, "options": { "presence": 1 },
+            "playlist_ver": 0 }));
+        assert!(next.is_last() && GetResult::default().is_last(), "a refusal has one part");
+        whole.join(next);
+        let joined = json!({ "part": 1, "last": true, "entries": [1, 2, 3], "lock": { "mode": "join" },
+            "options": { "presence": 1 }, "playlist_ver": 3 });
+        assert_eq!(whole.state, Some(joined));
+        assert!(whole.is_last());
+    }
 }

@@ -17,7 +17,7 @@ use super::handshake::{self, Decision, Offer};
 use crate::auth::{Identity, Refusal};
 use crate::connection;
 use crate::meters::CodeLabel;
-use crate::outbox::{Frame, Outbox};
+use crate::outbox::{Bounds, Frame, Outbox};
 use crate::session::Session;
 use crate::shared::Shared;
 
@@ -37,10 +37,7 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrit
     })
     .await;
     let Ok(Ok((decision, tail))) = decided else { return };
-    let outbox = {
-        let limits = shared.limits.load();
-        Arc::new(Outbox::new(limits.queue_bytes as usize, limits.queue_messages as usize))
-    };
+    let outbox = Arc::new(Outbox::with(Bounds::Live(shared.limits.clone()), shared.connections.pool.clone()));
     let config = connection::websocket_config(shared.limits.load().message_bytes as usize);
     match decision {
         Decision::Http { refusal, .. } => {

@@ -46,6 +46,11 @@ impl Budget {
         self.patience.take(now).is_ok()
     }
 
+    /// The limits that hold.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Takes over new limits; true if they are new.
     pub(super) fn retune(&mut self, limits: &Arc<Limits>) -> bool {
         if Arc::ptr_eq(limits, &self.limits) {

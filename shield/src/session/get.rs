@@ -1,94 +1,126 @@
-//! `get`: a room's state as its owner has it now. Asked in a task of its own, so that the connection goes on meanwhile.
+//! `get`: a room's state as its owner has it now. One get of a connection is under way at a time, in a task of its own,
+//! and the others wait for it and for what it brought to be read. The answer goes out as the owner sent it, part by part
+//! (each at most 64 KiB before it is rendered), as bulk: it never counts as slowness.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message as _;
-use proto::json::{GetResult, render};
-use proto::v1::{self, envelope::Payload};
+use proto::json::GetResult;
+use proto::v1;
 use proto::{Code, frame};
 use spine::Spine;
 use voltron_core::{Ids, WallClock};
 
 use super::Session;
-use crate::outbox::Outbox;
-use crate::rooms::Dialect;
+use crate::outbox::{Frame, Outbox, StatePart};
+use crate::rooms::{Asker, Dialect};
+use crate::route::Route;
 
-/// Questions (`get`) that one connection may have open.
+/// Questions (`get`) of one connection that may wait for their turn.
 const GETS_MAX: usize = 16;
+
+/// The questions of one connection.
+#[derive(Default)]
+pub(super) struct Gets {
+    waiting: VecDeque<Question>,
+    /// The one under way holds a clone.
+    under_way: Arc<()>,
+}
+
+struct Question {
+    id: u64,
+    dialect: Dialect,
+    route: Arc<Route>,
+    asker: Asker,
+}
+
+impl Gets {
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// 0 or 1.
+    pub(super) fn under_way(&self) -> usize {
+        Arc::strong_count(&self.under_way) - 1
+    }
+}
+
+/// Tells the connection that the next may begin, however this one ended.
+struct UnderWay(Option<Arc<()>>, Arc<Outbox>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0 = None;
+        self.1.nudge();
+    }
+}
 
 impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
     pub(super) fn on_get(&mut self, id: u64, room: &str, dialect: Dialect) {
-        let send = move |outbox: &Outbox, result: &GetResult| outbox.send(dialect.frame(frame::SUB, result, result));
-        let refused = move |room: &str, code: Code, text: &str| GetResult {
-            op: "get".into(),
-            id,
-            room: room.into(),
-            code: Some(code.as_u16()),
-            message: Some(text.into()),
-            ..GetResult::default()
-        };
+        let refuse = |outbox: &Outbox, code: Code, text: &str| outbox.send(refused(dialect, id, room, code, text));
         if self.hurried().is_some() {
-            return send(&self.outbox, &refused(room, Code::RateLimited, Code::RateLimited.message()));
+            return refuse(&self.outbox, Code::RateLimited, Code::RateLimited.message());
         }
         let (route, rights) = match self.gate.room(room) {
             Ok(found) => found,
-            Err(denied) => return send(&self.outbox, &refused(room, denied.code, &denied.text)),
+            Err(denied) => return refuse(&self.outbox, denied.code, &denied.text),
         };
         if !rights.has(proto::Rights::SUB) {
-            return send(&self.outbox, &refused(room, Code::PermissionDenied, Code::PermissionDenied.message()));
+            return refuse(&self.outbox, Code::PermissionDenied, Code::PermissionDenied.message());
         }
-        // Each open question holds a clone.
-        if Arc::strong_count(&self.gets) > GETS_MAX {
-            return send(&self.outbox, &refused(room, Code::Busy, "too many questions of this connection are open"));
+        if self.gets.waiting.len() >= GETS_MAX {
+            return refuse(&self.outbox, Code::Busy, "too many questions of this connection wait");
         }
-        let (shared, outbox, open, asker) =
-            (self.shared.clone(), self.outbox.clone(), self.gets.clone(), self.gate.asker(rights));
+        let asker = self.gate.asker(rights);
+        self.gets.waiting.push_back(Question { id, dialect, route, asker });
+        self.begin();
+    }
+
+    pub(super) fn can_begin_get(&self) -> bool {
+        self.gets.waits()
+            && self.gets.under_way() == 0
+            && self.outbox.may_begin()
+            && !(self.is_narrow() && self.subs_under_way() > 0)
+    }
+
+    pub(super) fn begin_get(&mut self) {
+        let Some(Question { id, dialect, route, asker }) = self.gets.waiting.pop_front() else { return };
+        let (shared, outbox) = (self.shared.clone(), self.outbox.clone());
+        let under_way = UnderWay(Some(self.gets.under_way.clone()), outbox.clone());
         voltron_core::tasks::spawn(async move {
-            let _open = open;
+            let _under_way = under_way;
             let room = route.key.room.as_str();
             let ask = v1::system_signal::Ask::Get(v1::Get {});
-            let result = match crate::rooms::ask_owner(&shared, &route, &asker, ask).await {
-                Ok(reply) if reply.code == 0 => GetResult {
-                    op: "get".into(),
-                    id,
-                    ok: true,
-                    room: room.into(),
-                    epoch: Some(reply.epoch),
-                    seq: Some(reply.seq),
-                    state: Some(render::snapshot(&merge(&reply.snapshot))),
-                    ..GetResult::default()
-                },
+            let (code, text) = match crate::rooms::ask_owner(&shared, &route, &asker, ask).await {
+                Ok(reply) if reply.code == 0 => {
+                    let (epoch, seq) = (reply.epoch, reply.seq);
+                    let parts = if reply.snapshot.is_empty() { vec![Bytes::new()] } else { reply.snapshot };
+                    for part in parts {
+                        let route = route.clone();
+                        outbox.push_bulk(Frame::State(Box::new(StatePart { dialect, id, route, epoch, seq, part })));
+                    }
+                    return;
+                }
                 Ok(reply) => {
                     let code = u16::try_from(reply.code).ok().and_then(Code::from_u16).unwrap_or(Code::Unavailable);
-                    refused(room, code, &reply.message)
+                    (code, reply.message)
                 }
-                Err((code, text)) => refused(room, code, &text),
+                Err(refusal) => refusal,
             };
-            send(&outbox, &result);
+            outbox.send(refused(dialect, id, room, code, &text));
         });
     }
 }
 
-/// One snapshot of its parts.
-fn merge(parts: &[Bytes]) -> v1::Snapshot {
-    let mut whole = v1::Snapshot::default();
-    for part in parts {
-        let Ok(v1::Envelope { payload: Some(Payload::Event(event)), .. }) = v1::Envelope::decode(part.clone()) else {
-            continue;
-        };
-        if let Some(v1::event::Body::Snapshot(part)) = event.body {
-            let mut part = part;
-            whole.entries.append(&mut part.entries);
-            whole.playlist.append(&mut part.playlist);
-            whole.bans.append(&mut part.bans);
-            whole.mutes.append(&mut part.mutes);
-            whole.lock = part.lock.or(whole.lock);
-            whole.options = part.options.or(whole.options);
-            whole.playback = part.playback.or(whole.playback);
-            whole.playlist_ver = whole.playlist_ver.max(part.playlist_ver);
-            whole.last |= part.last;
-        }
-    }
-    whole
+fn refused(dialect: Dialect, id: u64, room: &str, code: Code, text: &str) -> Frame {
+    let result = GetResult {
+        op: "get".into(),
+        id,
+        room: room.into(),
+        code: Some(code.as_u16()),
+        message: Some(text.into()),
+        ..GetResult::default()
+    };
+    dialect.frame(frame::SUB, &result, &result)
 }

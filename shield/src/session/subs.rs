@@ -1,5 +1,6 @@
 //! SUB and UNSUB of one connection. A few SUBs are under way at a time and none is begun while much of an earlier
-//! replay still waits to be written, so that what a connection pins in memory stays bounded.
+//! replay still waits to be written, so that what a connection pins in memory stays bounded. A connection that was given
+//! more than it had read asks for one room at a time from then on.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,22 +17,26 @@ use crate::route::Route;
 
 /// SUBs without their result at a time.
 const UNDER_WAY_MAX: usize = 8;
-/// Bytes of replay waiting, above which no further SUB begins.
-const BULK_MAX: usize = 256 << 10;
 
-#[derive(Default)]
 pub(super) struct Subscriptions {
     rooms: BTreeMap<Box<str>, Subscription>,
     /// SUBs that wait for their turn.
     waiting: VecDeque<(SubRequest, Dialect)>,
+    /// SUBs that may be under way at a time.
+    window: usize,
+}
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Self { rooms: BTreeMap::new(), waiting: VecDeque::new(), window: UNDER_WAY_MAX }
+    }
 }
 
 struct Subscription {
     id: SubId,
     route: Arc<Route>,
     ticket: Arc<Ticket>,
-    /// The SUB's own id.
-    request: u64,
+    request: SubRequest,
     dialect: Dialect,
 }
 
@@ -71,28 +76,55 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             return;
         }
         self.subs.waiting.push_back((request, Dialect { json_events, ..dialect }));
-        self.begin_subs();
+        self.begin();
     }
 
-    /// True if a SUB waits and there is room to begin it.
+    /// True if a SUB or a get waits and there is room to begin it.
     pub(crate) fn can_begin(&self) -> bool {
-        if self.subs.waiting.is_empty() {
+        self.outbox.has_deferred() || self.can_begin_sub() || self.can_begin_get()
+    }
+
+    /// True if something waits for room in the whole Shield, which nobody tells of.
+    pub(crate) fn waits_for_pool(&self) -> bool {
+        (!self.subs.waiting.is_empty() || self.gets.waits()) && self.outbox.pool_is_full()
+    }
+
+    fn can_begin_sub(&self) -> bool {
+        if self.subs.waiting.is_empty() || !self.outbox.may_begin() {
             return false;
         }
-        let under_way = self.subs.rooms.values().filter(|sub| !sub.ticket.answered()).count();
-        under_way < UNDER_WAY_MAX && self.outbox.bulk() <= BULK_MAX
+        // One room at a time leaves no place for a get beside it: each answer could crowd out the other for ever.
+        let under_way = self.subs_under_way() + if self.subs.window == 1 { self.gets.under_way() } else { 0 };
+        under_way < self.subs.window
     }
 
-    /// Begins SUBs that wait, as far as there is room.
-    pub(crate) fn begin_subs(&mut self) {
-        while self.can_begin() {
+    pub(super) fn subs_under_way(&self) -> usize {
+        self.subs.rooms.values().filter(|sub| !sub.ticket.answered()).count()
+    }
+
+    /// True if an answer of this connection had to be asked for again.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.subs.window == 1
+    }
+
+    /// Begins what waits, as far as there is room.
+    pub(crate) fn begin(&mut self) {
+        if self.outbox.take_deferred() {
+            self.subs.window = 1;
+            let deferred = self.subs.rooms.extract_if(.., |_, sub| sub.ticket.deferred());
+            self.subs.waiting.extend(deferred.map(|(_, sub)| (sub.request, sub.dialect)));
+        }
+        while self.can_begin_sub() {
             if let Some((request, dialect)) = self.subs.waiting.pop_front() {
-                self.begin_sub(&request, dialect);
+                self.begin_sub(request, dialect);
             }
+        }
+        while self.can_begin_get() {
+            self.begin_get();
         }
     }
 
-    fn begin_sub(&mut self, request: &SubRequest, dialect: Dialect) {
+    fn begin_sub(&mut self, request: SubRequest, dialect: Dialect) {
         let shared = self.shared.clone();
         let refused = |code: Code, text: &str| {
             let retry_after_ms = come_again(&shared, code);
@@ -118,7 +150,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             id: self.shared.rooms.next_sub(),
             route: route.clone(),
             ticket: Arc::new(Ticket::default()),
-            request: request.id,
+            request: request.clone(),
             dialect,
         };
         let since = request.since;
@@ -157,7 +189,7 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         let sub = self.subs.rooms.remove(room)?;
         let live = !sub.ticket.cancelled();
         if !self.outbox.cancel(&sub.ticket) {
-            let refused = SubResult::refused(sub.request, Some(room), code, Some(text));
+            let refused = SubResult::refused(sub.request.id, Some(room), code, Some(text));
             self.outbox.push(sub.dialect.sub(&refused));
         }
         self.shared.rooms.leave(&sub.route.key, sub.id);

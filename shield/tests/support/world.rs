@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use brain_shell::BrainParts;
 use proto::NodeId;
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use spine_sim::{Broker, BrokerOptions, SimSpine, User};
 use tokio::io::DuplexStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use voltron_core::config::Config;
+use voltron_core::config::{Config, Limits};
 use voltron_core::metrics::Metrics;
 use voltron_core::{AllowAll, Net as _, OsIds, SystemClock, WallClock as _};
 
@@ -29,6 +30,8 @@ pub struct World {
     pub stop: Option<oneshot::Sender<()>>,
     pub shield: JoinHandle<()>,
     pub brain: JoinHandle<()>,
+    /// As a reload swaps them.
+    pub limits: Arc<ArcSwap<Limits>>,
 }
 
 pub fn node(name: &str) -> NodeId {
@@ -91,10 +94,11 @@ impl World {
             config,
             metrics: Metrics::new(),
         };
-        let shield = tokio::spawn(shield::serve(parts, async {
+        let limits = Arc::new(ArcSwap::from_pointee(parts.config.limits.clone()));
+        let shield = tokio::spawn(shield::serve_with(parts, limits.clone(), async {
             let _ = stopped.await;
         }));
-        let world = Self { net, broker, serving, stop: Some(stop), shield, brain };
+        let world = Self { net, broker, serving, stop: Some(stop), shield, brain, limits };
         world.until_ready(true).await;
         world
     }

@@ -247,12 +247,24 @@ impl<C: WallClock, I: Ids> Core<C, I> {
     }
 
     fn got(&mut self, result: GetResult, message: &[u8]) {
-        let Some(room) = self.gets.remove(&result.id) else {
+        let Some((room, earlier)) = self.gets.remove(&result.id) else {
             if result.id > self.next_id {
                 return self.stray(result.id, result.code);
             }
             return self.unknown(message, "an answer to a get that was not asked");
         };
+        let last = result.is_last();
+        let result = match earlier {
+            Some(mut whole) if result.ok => {
+                whole.join(result);
+                whole
+            }
+            _ => result,
+        };
+        if !last {
+            self.gets.insert(result.id, (room, Some(result)));
+            return;
+        }
         let (epoch, seq) = (result.epoch.unwrap_or(0), result.seq.unwrap_or(0));
         if result.ok {
             trace::emit(|| Record::Got {

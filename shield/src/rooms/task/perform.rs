@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use prost::Message as _;
 use proto::json::{SubResult, Unsubbed};
 use proto::{Code, frame, v1};
 use spine::{Spine, StreamSeq, Via};
@@ -21,8 +20,6 @@ use crate::rooms::entry::Entry;
 const READ_MAX: u32 = 64;
 /// The same for one subscriber that catches up: a part that it will soon have read.
 const READ_FOR_MAX: u32 = 16;
-/// Bytes of a replay that may wait for a subscriber when more of the log is read for it.
-const BULK_AHEAD: usize = 256 << 10;
 
 impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
     pub(super) fn perform(&mut self, effect: Effect) {
@@ -30,8 +27,9 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
             Effect::Sync { of, ask, after_ms } => self.sync(of, ask, after_ms),
             Effect::Read { from, attempt } => self.read(None, from, attempt, |entries| Input::Read { entries }),
             Effect::ReadFor { id, from, attempt } => {
-                let reader = self.seats.get(&id).map(|seat| seat.outbox.clone());
-                self.read(reader, from, attempt, move |entries| Input::ReadFor { id, entries });
+                // Without a seat it was deferred or removed in this very step.
+                let Some(reader) = self.seats.get(&id).map(|seat| seat.outbox.clone()) else { return };
+                self.read(Some(reader), from, attempt, move |entries| Input::ReadFor { id, entries });
             }
             Effect::Refuse { id, code, message } => {
                 if let Some(seat) = self.seats.remove(&id) {
@@ -43,6 +41,9 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
                 }
             }
             Effect::Admit { id, epoch, seq, recovered, replays, replay, snapshot, members } => {
+                if self.seats.get(&id).is_some_and(|seat| seat.outbox.crowded()) {
+                    return self.defer(id);
+                }
                 let Some(seat) = self.seats.get(&id) else { return };
                 if recovered {
                     mark!("shield.resume");
@@ -60,6 +61,11 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
                 }
             }
             Effect::Announce { id, snapshot } => {
+                if self.seats.get(&id).is_some_and(|seat| seat.outbox.crowded()) {
+                    // It comes again once it has read what waits for it.
+                    self.perform(Effect::Remove { id, code: Code::GapUnrecoverable });
+                    return self.step(Input::Leave { id });
+                }
                 for frame in snapshot {
                     self.event(id, &frame, Class::Bulk);
                 }
@@ -81,6 +87,15 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
             }
             Effect::Note(note) => self.note(note),
         }
+    }
+
+    /// More waits for this connection than it may be given on top: its session asks again later.
+    fn defer(&mut self, id: SubId) {
+        if let Some(seat) = self.seats.remove(&id) {
+            self.shared.meters.subscriptions.dec();
+            seat.outbox.defer(&seat.ticket);
+        }
+        self.step(Input::Leave { id });
     }
 
     fn note(&self, note: Note) {
@@ -110,11 +125,13 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
 
     fn event(&mut self, id: SubId, event: &Bytes, class: Class) {
         let Some(seat) = self.seats.get(&id) else { return };
-        let out = if seat.dialect.json_events {
+        let out = if seat.dialect.json_events && class == Class::Bulk {
+            Frame::Event(event.clone())
+        } else if seat.dialect.json_events {
             match &self.rendered {
                 Some((last, out)) if last.as_ptr() == event.as_ptr() && last.len() == event.len() => out.clone(),
                 _ => {
-                    let Some(out) = render(event) else { return };
+                    let Some(out) = Frame::json(event) else { return };
                     self.rendered = Some((event.clone(), out.clone()));
                     out
                 }
@@ -147,12 +164,11 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
     ) {
         let (shared, log, results) = (self.shared.clone(), self.log.clone(), self.results.clone());
         voltron_core::tasks::spawn(async move {
-            let max = if let Some(reader) = reader {
-                reader.drained_to(BULK_AHEAD).await;
-                READ_FOR_MAX
-            } else {
-                READ_MAX
+            let _turn = match &reader {
+                Some(reader) => reader.turn_to_catch_up().await,
+                None => None,
             };
+            let max = if reader.is_some() { READ_FOR_MAX } else { READ_MAX };
             if attempt > 0 {
                 // A follower that lags, or a broker on its way back.
                 tokio::time::sleep(Duration::from_millis(10 << attempt.min(6))).await;
@@ -207,9 +223,4 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
             let _ = results.send(Input::Synced { of, reply });
         });
     }
-}
-
-fn render(event: &Bytes) -> Option<Frame> {
-    let envelope = v1::Envelope::decode(event.slice(1..)).ok()?;
-    Some(Frame::Text(proto::json::render::envelope(&envelope)?.to_string().into()))
 }
