@@ -16,7 +16,7 @@
 //! | B1 | what no client should send meets its code |
 //! | T1 | nothing of a tenant reaches another; every subject has its shape |
 //! | G2 | the tenant of a stored command is that of its sender's token |
-//! | Q1 | every queue stays within its stated bound |
+//! | Q1 | every queue stays within its stated bound, and no client that reads is closed with 4102 or 4201 |
 //! | Q2 | a stalled reader delays nobody |
 //! | D1 | after healing every open command ends and every cursor reaches the head, with bounded reconnects |
 //! | D2 | draining loses no acknowledged command and leaves none unanswered |

@@ -299,6 +299,11 @@ fn g2_the_tenant_is_the_tokens() {
 #[test]
 fn q1_queues_keep_their_bounds() {
     rejected(&changed(24, json!({ "len": 9 })), "Q1", 24, "outbox of shield-2 holds 9, its bound is 8");
+    let shut = |code: u16| json!({ "k": "shut", "c": "client-1", "conn": "a1", "code": code });
+    for code in [4102, 4201] {
+        let says = format!("client-1 was closed with {code}, and it always read");
+        rejected(&inserted(30, "clients-1", shut(code)), "Q1", 1000, &says);
+    }
 }
 
 #[test]

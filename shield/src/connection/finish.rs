@@ -43,7 +43,8 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
         let mut close = Some(Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() })));
         let by = Instant::now() + END_MAX;
         let slow = self.ws.get_ref().blocked.is_some();
-        let said = std::future::poll_fn(|cx| self.poll_last_words(cx, by, &mut close)).await;
+        let mut dropped = 0;
+        let said = std::future::poll_fn(|cx| self.poll_last_words(cx, by, &mut close, &mut dropped)).await;
         self.outbox.gone();
         let linger = if slow { LINGER_SLOW } else { LINGER };
         let raw = self.ws.get_mut();
@@ -63,7 +64,13 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
     }
 
     /// True: the socket has the close frame. False: the peer is gone or reads nothing.
-    fn poll_last_words(&mut self, cx: &mut Context<'_>, by: Instant, close: &mut Option<Message>) -> Poll<bool> {
+    fn poll_last_words(
+        &mut self,
+        cx: &mut Context<'_>,
+        by: Instant,
+        close: &mut Option<Message>,
+        dropped: &mut usize,
+    ) -> Poll<bool> {
         loop {
             match self.poll_write(cx) {
                 Poll::Ready(Err(_)) => return Poll::Ready(false),
@@ -76,17 +83,13 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
             }
             self.dirty = true;
         }
-        // A peer that waits for its own words to be taken before it reads must not wait for ever.
+        // A peer that waits for its own words to be taken before it reads must not wait for ever. One that goes on
+        // talking is not heard for ever.
         let mut sink = [0; 2048];
-        let mut dropped = ReadBuf::new(&mut sink);
-        while dropped.remaining() > 0 {
-            let before = dropped.filled().len();
-            match Pin::new(self.ws.get_mut()).poll_read(cx, &mut dropped) {
-                Poll::Ready(Ok(())) if dropped.filled().len() > before => {
-                    if dropped.remaining() == 0 {
-                        dropped.clear();
-                    }
-                }
+        while *dropped <= DROPPED_MAX {
+            let mut chunk = ReadBuf::new(&mut sink);
+            match Pin::new(self.ws.get_mut()).poll_read(cx, &mut chunk) {
+                Poll::Ready(Ok(())) if !chunk.filled().is_empty() => *dropped += chunk.filled().len(),
                 // The end of its words is not the end of its reading.
                 Poll::Ready(Ok(())) | Poll::Pending => break,
                 Poll::Ready(Err(_)) => return Poll::Ready(false),

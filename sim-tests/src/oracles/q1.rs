@@ -1,11 +1,25 @@
-//! Q1: every queue stays within its stated bound. Looks at every `queue` record.
+//! Q1: every queue stays within its stated bound, and only who does not read is sent away for it. Looks at every `queue`
+//! record, and at every close with 4102 or 4201.
+//!
+//! A client is excused once it was stalled or silent itself. Once anything else went wrong in the world, all are: a burst
+//! after an outage can fill the small queues of a scenario.
+
+use std::collections::BTreeSet;
 
 use voltron_core::trace::{Line, Record};
 
 use super::{Findings, Oracle};
 
+/// Closed for reading too slowly, and for not answering a ping.
+const SLOW: [u16; 2] = [4102, 4201];
+
 #[derive(Default)]
-pub(super) struct Bounded;
+pub(super) struct Bounded {
+    /// Clients that did not read, or not always.
+    slow: BTreeSet<String>,
+    /// Something else was wrong.
+    troubled: bool,
+}
 
 impl Oracle for Bounded {
     fn name(&self) -> &'static str {
@@ -13,9 +27,18 @@ impl Oracle for Bounded {
     }
 
     fn see(&mut self, line: &Line, found: &mut Findings) {
-        if let Record::Queue { name, len, cap } = &line.record {
-            found
-                .check("Q1", line.n, len <= cap, || format!("{name} of {} holds {len}, its bound is {cap}", line.host));
+        match &line.record {
+            Record::Queue { name, len, cap } => found
+                .check("Q1", line.n, len <= cap, || format!("{name} of {} holds {len}, its bound is {cap}", line.host)),
+            Record::Fault { kind, target, .. } if kind == "stall" || kind == "silence" => {
+                self.slow.extend(target.split(", ").map(str::to_owned));
+            }
+            Record::Fault { .. } | Record::Crash { .. } => self.troubled = true,
+            Record::Shut { c, code, .. } if SLOW.contains(code) => {
+                let excused = self.troubled || self.slow.contains(c);
+                found.check("Q1", line.n, excused, || format!("{c} was closed with {code}, and it always read"));
+            }
+            _ => {}
         }
     }
 }

@@ -9,6 +9,7 @@ use brain_shell::cores::{Cores, Model};
 use spine::UserSpec;
 use spine_sim::{Broker, BrokerOptions, SimSpine};
 use voltron_core::metrics::Metrics;
+use voltron_core::trace::{self, Record};
 use voltron_core::{AllowAll, Net as _};
 
 use super::{CAME_IN, PASSWORD, World, node, options};
@@ -138,7 +139,7 @@ impl World<'_> {
                     let ids = SimIds::new(seed, &script.name);
                     let switch = switches.of(&script.name);
                     if stalled.as_ref() == Some(&script.name) {
-                        voltron_core::tasks::spawn(stall(switch.clone(), reads_nothing));
+                        voltron_core::tasks::spawn(stall(script.name.clone(), switch.clone(), reads_nothing));
                     }
                     voltron_core::tasks::spawn(client::play(net.of(&script.name), clock.clone(), ids, script, switch))
                 });
@@ -188,7 +189,11 @@ impl World<'_> {
 }
 
 /// A client that reads nothing for so long, once it has come in.
-async fn stall(switch: Switch, lasts: Duration) {
+async fn stall(client: String, switch: Switch, lasts: Duration) {
     tokio::time::sleep(CAME_IN).await;
     switch.stall(lasts);
+    let id = format!("twin-stall-{client}");
+    trace::emit(|| Record::Fault { id: id.clone(), kind: "stall".into(), target: client });
+    tokio::time::sleep(lasts).await;
+    trace::emit(|| Record::Heal { id });
 }
