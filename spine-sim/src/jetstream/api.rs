@@ -439,11 +439,14 @@ fn is_empty_request(body: &[u8]) -> bool {
     body.is_empty() || object.is_ok_and(|fields| fields.is_empty())
 }
 
-/// Parses an object as Go does: `null` leaves the default, in the place of a field as of the whole.
+/// Parses an object as the server does: `null` leaves the default, in the place of a field as of the whole, and so does
+/// white space; of several objects later fields prevail.
 fn go_parsed<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
-    let fields: Result<Option<serde_json::Map<String, Value>>, _> = serde_json::from_slice(body);
-    let mut fields = fields.map_err(|error| ApiError::json(&error))?.unwrap_or_default();
-    fields.retain(|_, value| !value.is_null());
+    let mut fields = serde_json::Map::new();
+    for object in serde_json::Deserializer::from_slice(body).into_iter::<Option<serde_json::Map<String, Value>>>() {
+        let object = object.map_err(|error| ApiError::json(&error))?.unwrap_or_default();
+        fields.extend(object.into_iter().filter(|(_, value)| !value.is_null()));
+    }
     serde_json::from_value(fields.into()).map_err(|error| ApiError::json(&error))
 }
 
