@@ -148,7 +148,7 @@ pub fn judge<'a>(lines: impl IntoIterator<Item = &'a Line>, excused: &[String]) 
         Box::new(b1::MeetsItsCode::default()),
         Box::new(t1::Apart::default()),
         Box::new(t1::TokensTenant::default()),
-        Box::new(q1::Bounded),
+        Box::new(q1::Bounded::default()),
         Box::new(q2::NobodyWaits::default()),
         Box::new(d1::Ends::default()),
         Box::new(d2::Leave::default()),
