@@ -69,6 +69,8 @@ pub struct Core<C, I> {
     clock: C,
     ids: I,
     hello: Option<Box<Hello>>,
+    /// When the last HELLO came.
+    greeted: Option<Instant>,
     rooms: BTreeMap<RoomId, Room>,
     /// With the parts of the answer that have come.
     gets: BTreeMap<u64, (RoomId, Option<GetResult>)>,
@@ -89,6 +91,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
             clock,
             ids,
             hello: None,
+            greeted: None,
             rooms: BTreeMap::new(),
             gets: BTreeMap::new(),
             commands: Commands::new(),
@@ -278,7 +281,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
     fn send_ready(&mut self, now: Instant) {
         let Some(hello) = &self.hello else { return };
         let signer = self.options.signer.as_ref().map(|key| (key, hello.tenant.as_str()));
-        let timestamp = self.clock.now_ms();
+        let timestamp = self.timestamp(hello, now);
         let sent = self.commands.send(now, self.options.repeat, |id, room, command, ack| {
             let parts = envelope::Parts { room, message_id: id, timestamp, ack, trace_id: "", command };
             envelope::frame(&parts, signer)
@@ -292,6 +295,18 @@ impl<C: WallClock, I: Ids> Core<C, I> {
                 op: command_json(&command.command),
             });
             self.frames.push_back(Frame::Binary(command.bytes));
+        }
+    }
+
+    /// The server's clock as its HELLO told it, moved on by a clock that never steps. A command that is stamped by a clock
+    /// of its own may be refused as too old or too new (2009), or as impossible to tell from a repeat (5010).
+    fn timestamp(&self, hello: &Hello, now: Instant) -> i64 {
+        match self.greeted {
+            Some(greeted) if hello.time > 0 => {
+                let since = now.saturating_duration_since(greeted).as_millis();
+                hello.time.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
+            }
+            _ => self.clock.now_ms(),
         }
     }
 

@@ -73,6 +73,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
         let hello = Box::new(hello);
         self.events.push_back(ClientEvent::Hello(hello.clone()));
         self.hello = Some(hello);
+        self.greeted = Some(now);
         let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
         for room in rooms {
             self.ask(&room);

@@ -102,6 +102,23 @@ fn a_command_waits_for_hello_and_is_canonical() {
 }
 
 #[test]
+fn commands_are_stamped_by_the_servers_clock_whatever_the_own_one_says() {
+    let (mut core, now) = (core(Repeat::default()), Instant::now());
+    let mut stamped = |time: i64, after_ms: u64| {
+        core.closed(1006, "gone");
+        let hello = Hello { tenant: "acme".into(), time, ..Hello::default() };
+        core.text(&frame::text(frame::HELLO, &hello), now);
+        core.publish(&lobby(), say("", "x"), false, now + Duration::from_millis(after_ms)).unwrap();
+        let bytes = binary(&mut core);
+        EnvelopeView::client(&bytes[1..]).unwrap().timestamp
+    };
+    assert_eq!(stamped(1_800_000_000_000, 0), 1_800_000_000_000);
+    assert_eq!(stamped(1_800_000_000_000, 5_250), 1_800_000_005_250, "moved on from HELLO");
+    assert_eq!(stamped(1_600_000_000_000, 10), 1_600_000_000_010, "the last HELLO counts");
+    assert_eq!(stamped(0, 10), 1_700_000_000_000, "a server that tells no time");
+}
+
+#[test]
 fn a_signed_command_verifies_with_the_transcript_of_the_tokens_tenant() {
     let key = SigningKey::from_bytes(&[7; 32]);
     let options = CoreOptions { signer: Some(key.clone()), ..CoreOptions::new("c1") };
