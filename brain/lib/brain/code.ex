@@ -67,6 +67,8 @@ defmodule Brain.Code do
           | :outcome_expired
           | :banned
           | :room_closed
+          | :message_id_reused
+          | :ttl_too_long
           | :unavailable
           | :outcome_unknown
           | :not_applied
@@ -144,6 +146,8 @@ defmodule Brain.Code do
       :outcome_expired,
       :banned,
       :room_closed,
+      :message_id_reused,
+      :ttl_too_long,
       :unavailable,
       :outcome_unknown,
       :not_applied,
@@ -215,6 +219,8 @@ defmodule Brain.Code do
   def number(:outcome_expired), do: 5010
   def number(:banned), do: 5011
   def number(:room_closed), do: 5012
+  def number(:message_id_reused), do: 5013
+  def number(:ttl_too_long), do: 5014
   def number(:unavailable), do: 6000
   def number(:outcome_unknown), do: 6001
   def number(:not_applied), do: 6002
@@ -281,9 +287,11 @@ defmodule Brain.Code do
   def message(:gap_unrecoverable), do: "events were lost on the way and could not be read again"
   def message(:value_too_large), do: "the key or the value is too large"
   def message(:not_found), do: "there is no such thing in the room"
-  def message(:outcome_expired), do: "this repeat is too old to tell whether it was applied; it was not applied now"
+  def message(:outcome_expired), do: "too old to tell whether this was applied before; it was not applied now"
   def message(:banned), do: "you are banned from this room"
   def message(:room_closed), do: "the room is closed"
+  def message(:message_id_reused), do: "this user sent another command with this message_id; this one was not applied"
+  def message(:ttl_too_long), do: "the ttl is longer than 366 days"
   def message(:unavailable), do: "nobody could take the command; surely not applied"
   def message(:outcome_unknown), do: "no answer in time; it may or may not have been applied"
   def message(:not_applied), do: "another owner took the room first; surely not applied"
@@ -353,6 +361,8 @@ defmodule Brain.Code do
   def retry(:outcome_expired), do: :never
   def retry(:banned), do: :never
   def retry(:room_closed), do: :never
+  def retry(:message_id_reused), do: :never
+  def retry(:ttl_too_long), do: :never
   def retry(:unavailable), do: :same
   def retry(:outcome_unknown), do: :same
   def retry(:not_applied), do: :same
@@ -422,6 +432,8 @@ defmodule Brain.Code do
   def scope(:outcome_expired), do: :command
   def scope(:banned), do: :room
   def scope(:room_closed), do: :room
+  def scope(:message_id_reused), do: :command
+  def scope(:ttl_too_long), do: :command
   def scope(:unavailable), do: :command
   def scope(:outcome_unknown), do: :command
   def scope(:not_applied), do: :command
@@ -495,6 +507,8 @@ defmodule Brain.Code do
   def from_number(5010), do: :outcome_expired
   def from_number(5011), do: :banned
   def from_number(5012), do: :room_closed
+  def from_number(5013), do: :message_id_reused
+  def from_number(5014), do: :ttl_too_long
   def from_number(6000), do: :unavailable
   def from_number(6001), do: :outcome_unknown
   def from_number(6002), do: :not_applied

@@ -117,7 +117,8 @@ defmodule Brain.Node do
       idle_ms: brain.room_idle_s * 1000,
       snapshot_entries: brain.snapshot_events,
       snapshot_bytes: 64 * 1024,
-      trim_age_ms: brain.snapshot_s * 1000
+      trim_age_ms: brain.snapshot_s * 1000,
+      dedupe: brain.dedupe
     }
   end
 

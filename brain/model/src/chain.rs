@@ -15,7 +15,17 @@ pub const ENTRY_BYTES_MAX: usize = 512 * 1024;
 
 /// First 8 bytes of the SHA-256 of an entry's bytes, little-endian.
 pub fn chain(entry: &[u8]) -> u64 {
-    let digest = Sha256::digest(entry);
+    first_8(Sha256::new_with_prefix(entry))
+}
+
+/// Tells what a sender said under a message id from anything else: first 8 bytes of the SHA-256 of the sender's timestamp
+/// (8 bytes, little-endian) and of the command's bytes, little-endian. Never 0, which stands for unknown.
+pub fn fingerprint(timestamp: i64, command: &[u8]) -> u64 {
+    first_8(Sha256::new_with_prefix(timestamp.to_le_bytes()).chain_update(command)).max(1)
+}
+
+fn first_8(hash: Sha256) -> u64 {
+    let digest = hash.finalize();
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
     u64::from_le_bytes(first)

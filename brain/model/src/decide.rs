@@ -13,6 +13,10 @@ use crate::state::{self, KEY_BYTES_MAX, KEYS_MAX, STATE_BYTES_MAX, State, VALUE_
 const REASON_BYTES_MAX: usize = 256;
 /// The longest type of a `say`, in bytes.
 const TYPE_BYTES_MAX: usize = 64;
+/// The longest that a key, a lock, a ban or a mute may be asked to last: 366 days, so that a leap year fits. What must
+/// last longer lasts until it is ended (0). The bound keeps every end, and every timer to it, far from where a clock or a
+/// runtime's timers end: Erlang's take less than 50 days at a time, and so few steps reach any end.
+pub const TTL_MAX_MS: u64 = 366 * 86_400_000;
 /// How long a sender waits when the window is full: by then some of it may have left.
 const BUSY_RETRY_MS: u32 = 1000;
 
@@ -65,6 +69,9 @@ fn judge(state: &State, tail: &Tail, at: i64, command: &Command) -> Result<Decis
         match state.dedupe.judge(&command.caller.user, &command.id, command.timestamp, at) {
             Verdict::New => {}
             Verdict::Repeat(_) if mutant!(DuplicateApplied) => {}
+            Verdict::Repeat(seen) if !command.repeats(&seen) => {
+                return Err(Refusal::plain(Code::MessageIdReused));
+            }
             Verdict::Repeat(seen) => {
                 mark!("brain.dedupe-hit");
                 return Ok(Decision::Repeat(seen));
@@ -145,8 +152,17 @@ fn key_set(state: &State, tail: &Tail, at: i64, set: &v1::Set) -> Result<Body, R
         key: set.key.clone(),
         value: set.value.clone(),
         ver: tail.seq.saturating_add(1),
-        expires_at: if set.ttl_ms > 0 { state::after(at, set.ttl_ms) } else { 0 },
+        expires_at: end_after(at, set.ttl_ms)?,
     }))
+}
+
+/// When what lasts for `ttl_ms` from `at` on ends; 0: never.
+fn end_after(at: i64, ttl_ms: u64) -> Result<i64, Refusal> {
+    match ttl_ms {
+        0 => Ok(0),
+        1..=TTL_MAX_MS => Ok(state::after(at, ttl_ms)),
+        _ => Err(Refusal::plain(Code::TtlTooLong)),
+    }
 }
 
 fn key_deleted(state: &State, delete: &v1::Delete) -> Result<Body, Refusal> {
@@ -168,7 +184,7 @@ fn locked(at: i64, command: &Command, lock: &v1::Lock) -> Result<Body, Refusal> 
     Ok(Body::Locked(v1::Locked {
         mode: mode.into(),
         reason: lock.reason.clone(),
-        until: if lock.ttl_ms > 0 { state::after(at, lock.ttl_ms) } else { 0 },
+        until: end_after(at, lock.ttl_ms)?,
         user: command.caller.user.as_str().into(),
     }))
 }

@@ -27,6 +27,11 @@ pub struct Applied {
 }
 
 impl Folded {
+    /// A room without an entry, whose window remembers the last `dedupe` commands of each user.
+    pub fn new(dedupe: usize) -> Self {
+        Self { tail: Tail::default(), state: State::new(dedupe) }
+    }
+
     /// Applies the room's next message, stored at `pos`. A void one moves the fence and nothing else.
     pub fn entry(&mut self, pos: u64, bytes: &[u8]) -> Result<Applied, Void> {
         let judged = match LogEntry::decode(bytes) {
@@ -71,7 +76,7 @@ impl Folded {
         self.state.dedupe.sweep(self.tail.at);
         match Kind::try_from(entry.kind) {
             Ok(Kind::Owned) => self.state.renew(self.tail.at),
-            Ok(Kind::Deleted) => self.state = State::default(),
+            Ok(Kind::Deleted) => self.state = State::new(self.state.dedupe.limit()),
             _ => {}
         }
     }
@@ -98,8 +103,9 @@ impl Folded {
         }
     }
 
-    /// From a snapshot: the room as it was right after the entry at `pos`.
-    pub fn restore(snapshot: &RoomSnapshot) -> Self {
+    /// From a snapshot: the room as it was right after the entry at `pos`, with a window of the last `dedupe` commands of
+    /// each user.
+    pub fn restore(snapshot: &RoomSnapshot, dedupe: usize) -> Self {
         let room = snapshot.state.as_ref();
         Self {
             tail: Tail {
@@ -113,7 +119,7 @@ impl Folded {
                 at: room.map_or(0, |room| room.at),
                 deleted: false,
             },
-            state: room.map(State::decode).unwrap_or_default(),
+            state: room.map_or_else(|| State::new(dedupe), |room| State::decode(room, dedupe)),
         }
     }
 }

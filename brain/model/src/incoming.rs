@@ -7,6 +7,9 @@ use proto::v1::{self, command::Op, system_signal::Ask};
 use proto::view::{CMD, EnvelopeView};
 use proto::{Code, MessageId, Rights, UserId};
 
+use crate::chain::fingerprint;
+use crate::dedupe::Seen;
+
 /// One of a Shield's requests.
 #[derive(Clone, Debug)]
 pub enum Incoming {
@@ -52,6 +55,22 @@ pub struct Command {
     pub if_head: Option<v1::Head>,
     /// What to do; `None`: nothing this version knows.
     pub op: Option<Op>,
+}
+
+impl Command {
+    /// True if it may be the one that is remembered as `seen` under its id: the same timestamp and bytes. What a policy
+    /// rewrote is known by its id alone.
+    pub fn repeats(&self, seen: &Seen) -> bool {
+        seen.fingerprint == 0
+            || !self.redacted_by.is_empty()
+            || seen.fingerprint == fingerprint(self.timestamp, &self.raw)
+    }
+
+    /// True if `other`, of the same user and id, says something else.
+    pub fn differs(&self, other: &Self) -> bool {
+        let rewritten = !self.redacted_by.is_empty() || !other.redacted_by.is_empty();
+        !rewritten && (self.timestamp, &self.raw) != (other.timestamp, &other.raw)
+    }
 }
 
 /// A SUB's question.

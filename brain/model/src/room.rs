@@ -28,6 +28,7 @@ use parts::{Backoff, Inflight, Phase, Said, Waiting};
 use proto::{NodeId, RoomKey, Subject};
 
 use crate::chain::Tail;
+use crate::dedupe::USER_ENTRIES;
 use crate::fold::Folded;
 use crate::io::{Effect, Input, Now, Token};
 use crate::ring::Ring;
@@ -67,11 +68,19 @@ pub struct Rules {
     pub snapshot_bytes: u64,
     /// The log is trimmed to the newest snapshot that is this old and not above the older of the two stored ones.
     pub trim_age_ms: i64,
+    /// How many commands of each user are remembered to tell a repeat.
+    pub dedupe: usize,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { idle_ms: 60_000, snapshot_entries: 1024, snapshot_bytes: 64 * 1024, trim_age_ms: 300_000 }
+        Self {
+            idle_ms: 60_000,
+            snapshot_entries: 1024,
+            snapshot_bytes: 64 * 1024,
+            trim_age_ms: 300_000,
+            dedupe: USER_ENTRIES,
+        }
     }
 }
 
@@ -132,8 +141,8 @@ impl Room {
             me,
             rules,
             phase: Phase::New,
-            committed: Folded::default(),
-            ahead: Folded::default(),
+            committed: Folded::new(rules.dedupe),
+            ahead: Folded::new(rules.dedupe),
             ring: Ring::default(),
             inflight: None,
             queue: VecDeque::new(),

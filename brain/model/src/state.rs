@@ -8,6 +8,7 @@ use proto::internal::{RoomState, Ttl};
 use proto::v1::{self, event::Body};
 use proto::{MessageId, UserId};
 
+use crate::chain::fingerprint;
 use crate::dedupe::{Dedupe, Seen};
 
 /// The most keys of a room.
@@ -85,6 +86,10 @@ pub fn slot_cost(key: &str, value_len: usize) -> usize {
 }
 
 impl State {
+    /// An empty one whose window remembers the last `dedupe` commands of each user.
+    pub fn new(dedupe: usize) -> Self {
+        Self { dedupe: Dedupe::new(dedupe), ..Self::default() }
+    }
     /// A key's value.
     pub fn get(&self, key: &str) -> Option<&Slot> {
         self.keys.get(key)
@@ -125,8 +130,11 @@ impl State {
         }
         let command = (UserId::parse(&event.user).ok(), MessageId::from_slice(&envelope.message_id));
         if let (Some(user), Some(id)) = command {
-            let seen = Seen { id, epoch: event.epoch, seq: event.seq, timestamp: envelope.timestamp };
-            self.dedupe.record(&user, seen);
+            let timestamp = envelope.timestamp;
+            // What a policy rewrote is not what its sender said: it is known by its id alone.
+            let fingerprint = if event.redacted_by.is_empty() { fingerprint(timestamp, &event.cmd) } else { 0 };
+            let seen = Seen { id, epoch: event.epoch, seq: event.seq, timestamp, fingerprint };
+            self.dedupe.record(&user, seen, event.at);
         }
     }
 
@@ -172,9 +180,10 @@ impl State {
         }
     }
 
-    /// From a message. Total: what no writer of ours could have written is left out.
-    pub fn decode(message: &RoomState) -> Self {
-        let mut state = Self { dedupe: Dedupe::decode(&message.dedupe), ..Self::default() };
+    /// From a message, with a window of the last `dedupe` commands of each user. Total: what no writer of ours could have
+    /// written is left out.
+    pub fn decode(message: &RoomState, dedupe: usize) -> Self {
+        let mut state = Self { dedupe: Dedupe::decode(&message.dedupe, dedupe, message.at), ..Self::default() };
         if let Some(snapshot) = &message.state {
             for set in &snapshot.entries {
                 let expires_at = set.expires_at.max(0);

@@ -4,6 +4,7 @@
 
 mod support;
 
+use brain_model::decide::TTL_MAX_MS;
 use brain_model::{Effect, Input, Outcome, Rules, Why};
 use prost::Message as _;
 use proto::internal::{Kind, LogEntry};
@@ -109,7 +110,7 @@ fn a_stored_entry_with_numbers_at_their_end_stops_nobody() {
     let event = v1::Event {
         epoch: tail.epoch,
         seq: u64::MAX,
-        body: Some(Body::Said(v1::Said::default())),
+        body: Some(Body::KeySet(v1::KeySet { key: "k".into(), expires_at: i64::MAX, ..v1::KeySet::default() })),
         ..v1::Event::default()
     };
     let payload = Some(v1::envelope::Payload::Event(event));
@@ -132,8 +133,9 @@ fn a_stored_entry_with_numbers_at_their_end_stops_nobody() {
     let b = world.add(Rules::default());
     world.open(b);
     assert_eq!(world.opened(b).unwrap().code, 0);
-    let op = Op::Set(v1::Set { key: "k".into(), ttl_ms: u64::MAX, ..v1::Set::default() });
-    assert_eq!(world.ask(b, command("ann", 1, op)).code, 0);
+    let op = |ttl_ms| Op::Set(v1::Set { key: "k".into(), ttl_ms, ..v1::Set::default() });
+    assert_eq!(world.ask(b, command("ann", 1, op(u64::MAX))).code, 5014);
+    assert_eq!(world.ask(b, command("ann", 2, op(TTL_MAX_MS))).code, 0);
     assert_eq!(
         world
             .sync(
@@ -240,6 +242,13 @@ fn a_full_queue_turns_away_but_never_what_is_stored() {
     assert_eq!(world.owners[a].acks.len(), before, "not called unapplied");
     world.send(a, 1, command("cid", 2000, say("one too many")));
     assert_eq!(world.owners[a].acks.last().unwrap().1.code, 4501);
+    // The id of what is stored, in flight or waiting, and other bytes: no repeat of it.
+    for (user, id) in [("ann", 1), ("bob", 2), ("bob", 1000)] {
+        let before = world.owners[a].acks.len();
+        world.send(a, 1, command(user, id, say("something else")));
+        assert_eq!((world.owners[a].acks.len(), world.owners[a].acks[before].1.code), (before + 1, 5013));
+    }
+    let before = world.owners[a].acks.len() - 1;
     world.pass(3000);
     world.send(a, 1, command("cid", 2001, say("without proof")));
     assert_eq!(world.owners[a].acks.len(), before + 1);

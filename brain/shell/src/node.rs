@@ -72,6 +72,7 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
             idle_ms: brain.room_idle_s.saturating_mul(1000),
             snapshot_entries: brain.snapshot_events.into(),
             trim_age_ms: i64::try_from(brain.snapshot_s.saturating_mul(1000)).unwrap_or(i64::MAX),
+            dedupe: usize::try_from(brain.dedupe).unwrap_or(usize::MAX),
             ..Rules::default()
         },
         logs: parts.config.nats.logs,

@@ -54,6 +54,25 @@ impl DecodeFrom for proto::internal::LogEntry {
 }
 
 #[tokio::test]
+async fn a_node_remembers_as_many_commands_of_a_user_as_its_configuration_says() {
+    let ground = Ground::new(&["brain-1"]).await;
+    let brain = ground.brain_with("brain-1", |config| config.brain.dedupe = 2);
+    let mut shield = ground.shield().await;
+    let room = room("lobby");
+    shield.open(&room).await;
+    let mut sent = Vec::new();
+    for n in 0..4 {
+        sent.push(shield.command(&room, "ann", say(&format!("{n}"))));
+        assert_eq!(shield.ask(&room, &sent[n]).await.code, 0);
+    }
+    for (n, command) in sent.iter().enumerate() {
+        let ack = shield.ask(&room, command).await;
+        assert_eq!((ack.code, ack.duplicate), if n < 2 { (5010, false) } else { (0, true) }, "{n}");
+    }
+    brain.stop().await;
+}
+
+#[tokio::test]
 async fn a_restarted_node_takes_over_with_the_next_term_and_knows_repeats() {
     let ground = Ground::new(&["brain-1"]).await;
     let brain = ground.brain("brain-1");

@@ -37,7 +37,7 @@ defmodule Brain.LockstepTest do
       tenant: "acme",
       room: "lobby",
       identity: %Identity{node: "brain-1", incarnation: 7, session: 1},
-      rules: %Rules{idle_ms: 60_000, snapshot_entries: 10, snapshot_bytes: 100, trim_age_ms: 5}
+      rules: %Rules{idle_ms: 60_000, snapshot_entries: 10, snapshot_bytes: 100, trim_age_ms: 5, dedupe: 256}
     }
   end
 

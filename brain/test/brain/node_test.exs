@@ -31,6 +31,21 @@ defmodule Brain.NodeTest do
     assert Metrics.get(brain.metrics, :dedupe_hits) == 1
   end
 
+  test "a node remembers as many commands of a user as its configuration says" do
+    world = world(["brain-1"])
+    brain(world, "brain-1", %{config: config(NatsServer.url(world), brain: [dedupe: 2])})
+    shield = shield(world)
+    now = System.system_time(:millisecond)
+    # No two at the same time: what was sent at the time of a forgotten command is refused.
+    sent = for n <- 1..4, do: command(@key, "ann", %V1.Command{op: {:say, %V1.Say{data: "#{n}"}}}, now + n)
+    for body <- sent, do: assert(%{code: 0} = ask(shield, @key, body))
+
+    for {body, n} <- Enum.with_index(sent, 1) do
+      ack = ask(shield, @key, body)
+      assert {ack.code, ack.duplicate} == if(n <= 2, do: {5010, false}, else: {0, true})
+    end
+  end
+
   # Republished entries with events, and what they say.
   defp heard(out, count, said \\ []) when count > 0 do
     assert_receive {:nats, ^out, message}, @limit_ms

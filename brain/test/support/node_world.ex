@@ -100,11 +100,11 @@ defmodule Brain.NodeWorld do
   end
 
   @doc "A new command's bytes, as the Shield hands them on."
-  @spec command(Brain.Id.room_key(), binary, V1.Command.t()) :: binary
-  def command({_, room}, user, command) do
+  @spec command(Brain.Id.room_key(), binary, V1.Command.t(), integer) :: binary
+  def command({_, room}, user, command, timestamp \\ System.system_time(:millisecond)) do
     Codec.encode(%V1.Envelope{
       room_id: room,
-      timestamp: System.system_time(:millisecond),
+      timestamp: timestamp,
       message_id: :crypto.strong_rand_bytes(16),
       ack_requested: true,
       payload: {:cmd, command},

@@ -46,7 +46,7 @@ codecs! {
         Banned BANNED, Unbanned UNBANNED, Muted MUTED, Unmuted UNMUTED, Configured CONFIGURED, Closed CLOSED,
         Snapshot SNAPSHOT, Member MEMBER, PresenceSnapshot PRESENCE_SNAPSHOT, PresenceDiff PRESENCE_DIFF, Ack ACK,
         SystemSignal SYSTEM_SIGNAL, Cursor CURSOR, Sync SYNC, Get GET;
-    internal: LogEntry, Owned, Deleted, Open, Opened, Live, SyncReply, DedupeEntry, DedupeUser, RoomState, Ttl,
+    internal: LogEntry, Owned, Deleted, Open, Opened, Live, SyncReply, DedupeEntry, DedupeRange, DedupeUser, RoomState, Ttl,
         RoomSnapshot, TrimPoint, PresenceEntry, PresenceDelta, Clock, Tail, Heartbeat,
 }
 

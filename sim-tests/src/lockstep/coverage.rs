@@ -35,7 +35,7 @@ const LATER: [&str; 15] = [
     "close",
 ];
 /// What a command can come to.
-const OUTCOMES: [&str; 16] = [
+const OUTCOMES: [&str; 18] = [
     "stored",
     "sent",
     "duplicate",
@@ -50,6 +50,8 @@ const OUTCOMES: [&str; 16] = [
     "value_too_large",
     "not_found",
     "outcome_expired",
+    "message_id_reused",
+    "ttl_too_long",
     "unavailable",
     "log_full",
 ];
@@ -60,11 +62,12 @@ const IMPOSSIBLE: &[(&[&str], &[&str], &str)] = &[
     (&["say", "shout", "set", "delete", "lock", "unlock", "nothing"], &["unsupported_operation"], "it is offered"),
     (
         &["shout"],
-        &["stored", "duplicate", "outcome_expired"],
+        &["stored", "duplicate", "outcome_expired", "message_id_reused"],
         "what is not stored is not deduplicated, so no repeat is known and none too old",
     ),
     (&["shout"], &["message_too_big"], "what is not stored need not fit an entry"),
     (&["say", "shout", "delete", "lock", "unlock"], &["state_quota", "value_too_large"], "it adds no key"),
+    (&["say", "shout", "delete", "unlock"], &["ttl_too_long"], "it lasts for ever or not at all"),
     (&["say", "shout", "set", "lock"], &["not_found"], "it needs nothing that could be missing"),
     (&["unlock"], &["bad_command"], "it has no argument out of range, and no ephemeral form in these histories"),
     (&["lock", "unlock"], &["room_locked"], "who may lock passes a lock"),
@@ -81,6 +84,7 @@ const IMPOSSIBLE: &[(&[&str], &[&str], &str)] = &[
             "value_too_large",
             "not_found",
             "message_too_big",
+            "ttl_too_long",
         ],
         "it is refused before anything else of it is looked at",
     ),
@@ -96,6 +100,7 @@ const IMPOSSIBLE: &[(&[&str], &[&str], &str)] = &[
             "value_too_large",
             "not_found",
             "message_too_big",
+            "ttl_too_long",
         ],
         "a command without an operation is refused before anything else of it is looked at",
     ),
@@ -104,7 +109,7 @@ const IMPOSSIBLE: &[(&[&str], &[&str], &str)] = &[
 /// What is not a command, with all that it can come to.
 const OTHERS: &[(&str, &[&str])] = &[
     ("sync", &["recovered", "snapshot", "history", "leave", "permission_denied", "room_locked", "busy", "unavailable"]),
-    ("get", &["snapshot", "busy", "unavailable", "log_full"]),
+    ("get", &["snapshot", "permission_denied", "room_locked", "busy", "unavailable", "log_full"]),
     ("open", &["opened", "busy", "room_absent", "unavailable", "log_full"]),
     ("silence", &["bad_command"]),
     ("unreadable", &["malformed_envelope", "non_canonical_envelope", "missing_field", "not_a_command"]),

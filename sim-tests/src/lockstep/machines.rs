@@ -75,6 +75,7 @@ fn new_room(reset: &ls::Reset) -> Option<Room> {
         snapshot_entries: rules.snapshot_entries,
         snapshot_bytes: rules.snapshot_bytes,
         trim_age_ms: rules.trim_age_ms,
+        dedupe: usize::try_from(rules.dedupe).ok()?,
     };
     Some(Room::new(key, me, rules))
 }

@@ -45,6 +45,7 @@ pub fn reset(key: &RoomKey, me: &Identity, rules: &Rules) -> ls::Reset {
             snapshot_entries: rules.snapshot_entries,
             snapshot_bytes: rules.snapshot_bytes,
             trim_age_ms: rules.trim_age_ms,
+            dedupe: rules.dedupe as u64,
         }),
         down_after_ms: 0,
     }

@@ -160,12 +160,13 @@ impl<'c> World<'c> {
     }
 
     fn rules(&self) -> Rules {
-        let small = Rules { idle_ms: 700, snapshot_entries: 6, snapshot_bytes: 4096, trim_age_ms: 400 };
+        let small =
+            Rules { idle_ms: 700, snapshot_entries: 6, snapshot_bytes: 4096, trim_age_ms: 400, ..Rules::default() };
         match self.setup.rules {
             0 => Rules::default(),
             1 => small,
-            2 => Rules { idle_ms: 60_000, ..small },
-            _ => Rules { snapshot_entries: 2, snapshot_bytes: 1, trim_age_ms: 0, ..small },
+            2 => Rules { idle_ms: 60_000, dedupe: 7, ..small },
+            _ => Rules { snapshot_entries: 2, snapshot_bytes: 1, trim_age_ms: 0, dedupe: 2, ..small },
         }
     }
 

@@ -290,7 +290,7 @@ schema! {
         forget_s: u64 = 1200, "s", 1..=86_400;
         /// A member who vanished keeps the place for this long.
         grace_ms: u64 = 15_000, "ms", 0..=600_000;
-        /// Commands remembered per user to tell a repeat.
+        /// Commands of each user that a room remembers to tell a repeat, the last by arrival.
         dedupe: u32 = 256, "commands", 1..=256;
     }
     /// Log lines (to standard error) and the trace.

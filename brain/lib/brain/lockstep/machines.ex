@@ -66,7 +66,8 @@ defmodule Brain.Lockstep.Machines do
       idle_ms: rules.idle_ms,
       snapshot_entries: rules.snapshot_entries,
       snapshot_bytes: rules.snapshot_bytes,
-      trim_age_ms: rules.trim_age_ms
+      trim_age_ms: rules.trim_age_ms,
+      dedupe: rules.dedupe
     }
 
     Core.new({reset.tenant, reset.room}, me, rules)

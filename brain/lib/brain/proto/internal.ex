@@ -204,14 +204,33 @@ defmodule Brain.Proto.Internal.DedupeEntry do
           message_id: binary(),
           seq: non_neg_integer(),
           timestamp: integer(),
-          epoch: non_neg_integer()
+          epoch: non_neg_integer(),
+          fingerprint: non_neg_integer()
         }
 
   message([
     {1, :message_id, :bytes, :single},
     {2, :seq, :uint64, :single},
     {3, :timestamp, :int64, :single},
-    {4, :epoch, :uint64, :single}
+    {4, :epoch, :uint64, :single},
+    {5, :fingerprint, :fixed64, :single}
+  ])
+end
+
+defmodule Brain.Proto.Internal.DedupeRange do
+  @moduledoc """
+  `arqon.internal.v1.DedupeRange`
+  """
+  use Brain.Codec.Message
+
+  @type t :: %__MODULE__{
+          lo: integer(),
+          hi: integer()
+        }
+
+  message([
+    {1, :lo, :int64, :single},
+    {2, :hi, :int64, :single}
   ])
 end
 
@@ -224,13 +243,15 @@ defmodule Brain.Proto.Internal.DedupeUser do
   @type t :: %__MODULE__{
           user: binary(),
           floor: integer(),
-          entries: [Brain.Proto.Internal.DedupeEntry.t()]
+          entries: [Brain.Proto.Internal.DedupeEntry.t()],
+          ranges: [Brain.Proto.Internal.DedupeRange.t()]
         }
 
   message([
     {1, :user, :string, :single},
     {2, :floor, :int64, :single},
-    {3, :entries, {:message, Brain.Proto.Internal.DedupeEntry}, :repeated}
+    {3, :entries, {:message, Brain.Proto.Internal.DedupeEntry}, :repeated},
+    {4, :ranges, {:message, Brain.Proto.Internal.DedupeRange}, :repeated}
   ])
 end
 

@@ -201,14 +201,16 @@ defmodule Brain.Proto.Lockstep.Rules do
           idle_ms: non_neg_integer(),
           snapshot_entries: non_neg_integer(),
           snapshot_bytes: non_neg_integer(),
-          trim_age_ms: integer()
+          trim_age_ms: integer(),
+          dedupe: non_neg_integer()
         }
 
   message([
     {1, :idle_ms, :uint64, :single},
     {2, :snapshot_entries, :uint64, :single},
     {3, :snapshot_bytes, :uint64, :single},
-    {4, :trim_age_ms, :int64, :single}
+    {4, :trim_age_ms, :int64, :single},
+    {5, :dedupe, :uint64, :single}
   ])
 end
 

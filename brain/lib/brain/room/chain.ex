@@ -21,6 +21,16 @@ defmodule Brain.Room.Chain do
     first
   end
 
+  @doc """
+  Tells what a sender said under a message id from anything else: first 8 bytes of the SHA-256 of the sender's timestamp (8
+  bytes, little-endian) and of the command's bytes, little-endian. Never 0, which stands for unknown.
+  """
+  @spec fingerprint(integer(), binary()) :: pos_integer()
+  def fingerprint(timestamp, command) do
+    <<first::64-little, _::binary>> = :crypto.hash(:sha256, [<<timestamp::signed-64-little>>, command])
+    max(first, 1)
+  end
+
   @doc "The 16 bytes of `LogEntry.entry_id`: the writing process, and a number it never uses twice."
   @spec entry_id(non_neg_integer(), non_neg_integer()) :: binary()
   def entry_id(incarnation, counter), do: <<incarnation::64-little, counter::64-little>>

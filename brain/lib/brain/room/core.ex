@@ -24,7 +24,7 @@ defmodule Brain.Room.Core do
       [{:read, 1, true, true, nil}]
   """
 
-  alias Brain.Room.{Chain, Folded, Ring, Saturating, State}
+  alias Brain.Room.{Chain, Dedupe, Fold, Folded, Ring, Saturating, State}
   alias Brain.Room.Core.{Commit, Confirm, Open, Parts, Queue, Requests, Snapshot, Turn}
 
   # Without a PubAck or a confirmation for this long, nothing is written or said before a new confirmation.
@@ -42,13 +42,15 @@ defmodule Brain.Room.Core do
   @typedoc """
   Durations and sizes from the configuration: without a request for `idle_ms` a room becomes dormant; a snapshot is
   written once the log since the last one has `snapshot_entries`, or `snapshot_bytes` and more than the snapshot itself;
-  the log is trimmed to the newest snapshot that is `trim_age_ms` old and not above the older of the two stored ones.
+  the log is trimmed to the newest snapshot that is `trim_age_ms` old and not above the older of the two stored ones;
+  `dedupe` commands of each user are remembered to tell a repeat.
   """
   @type rules :: %{
           idle_ms: non_neg_integer,
           snapshot_entries: non_neg_integer,
           snapshot_bytes: non_neg_integer,
-          trim_age_ms: integer
+          trim_age_ms: integer,
+          dedupe: pos_integer
         }
 
   @typedoc "A message of a stream: its position and its bytes."
@@ -183,7 +185,13 @@ defmodule Brain.Room.Core do
   @doc "The rules of a configuration that says nothing."
   @spec rules() :: rules
   def rules do
-    %{idle_ms: 60_000, snapshot_entries: 1024, snapshot_bytes: 64 * 1024, trim_age_ms: 300_000}
+    %{
+      idle_ms: 60_000,
+      snapshot_entries: 1024,
+      snapshot_bytes: 64 * 1024,
+      trim_age_ms: 300_000,
+      dedupe: Dedupe.user_entries()
+    }
   end
 
   @doc "A core that owns nothing yet."
@@ -193,8 +201,8 @@ defmodule Brain.Room.Core do
       key: key,
       me: me,
       rules: rules,
-      committed: %Folded{},
-      ahead: %Folded{},
+      committed: Fold.new(rules.dedupe),
+      ahead: Fold.new(rules.dedupe),
       ring: %Ring{},
       queue: Queue.new(),
       retry: %Parts.Backoff{},

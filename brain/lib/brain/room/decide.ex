@@ -35,6 +35,10 @@ defmodule Brain.Room.Decide do
   # The longest reason of a lock and the longest type of a `say`, in bytes.
   @reason_bytes_max 256
   @type_bytes_max 64
+  # The longest that a key, a lock, a ban or a mute may be asked to last: 366 days, so that a leap year fits. What must last
+  # longer lasts until it is ended (0). The bound keeps every end, and every timer to it, far from where a clock or a
+  # runtime's timers end: Erlang's take less than 50 days at a time, and so few steps reach any end.
+  @ttl_max_ms 366 * 86_400_000
   # How long a sender waits when the window is full: by then some of it may have left.
   @busy_retry_ms 1000
 
@@ -56,6 +60,10 @@ defmodule Brain.Room.Decide do
           | {:repeat, Dedupe.Seen.t()}
           | {:refuse, Refusal.t()}
 
+  @doc "The longest that something may be asked to last, ms."
+  @spec ttl_max_ms() :: pos_integer()
+  def ttl_max_ms, do: @ttl_max_ms
+
   @doc "Judges `command` at the room's time `at`, as the event `tail.seq + 1`."
   @spec decide(State.t(), Tail.t(), integer(), Command.t()) :: decision()
   def decide(state, tail, at, command) do
@@ -76,7 +84,8 @@ defmodule Brain.Room.Decide do
     case Dedupe.judge(state.dedupe, command.caller.user, command.id, command.timestamp, at) do
       :expired -> refuse(:outcome_expired)
       :full -> {:refuse, %Refusal{code: :busy, retry_after_ms: @busy_retry_ms}}
-      new_or_repeat -> new_or_repeat
+      {:repeat, seen} -> if Command.repeats?(command, seen), do: {:repeat, seen}, else: refuse(:message_id_reused)
+      :new -> :new
     end
   end
 
@@ -118,14 +127,15 @@ defmodule Brain.Room.Decide do
 
     with :ok <- fits(set),
          :ok <- expected(old, set.expect),
-         :ok <- within_quota(state, set, old) do
+         :ok <- within_quota(state, set, old),
+         {:ok, expires_at} <- end_after(at, set.ttl_ms) do
       {:ok,
        {:key_set,
         %KeySet{
           key: set.key,
           value: set.value,
           ver: Saturating.u64(tail.seq + 1),
-          expires_at: end_of(at, set.ttl_ms)
+          expires_at: expires_at
         }}}
     end
   end
@@ -149,14 +159,10 @@ defmodule Brain.Room.Decide do
         refuse(:bad_command, "lock.reason is at most 256 bytes")
 
       true ->
-        {:ok,
-         {:locked,
-          %Locked{
-            mode: lock.mode,
-            reason: lock.reason,
-            until: end_of(at, lock.ttl_ms),
-            user: command.caller.user
-          }}}
+        with {:ok, until} <- end_after(at, lock.ttl_ms) do
+          locked = %Locked{mode: lock.mode, reason: lock.reason, until: until, user: command.caller.user}
+          {:ok, {:locked, locked}}
+        end
     end
   end
 
@@ -200,8 +206,10 @@ defmodule Brain.Room.Decide do
     end
   end
 
-  defp end_of(_at, 0), do: 0
-  defp end_of(at, ttl_ms), do: State.after_ttl(at, ttl_ms)
+  # When what lasts for `ttl_ms` from `at` on ends; 0: never.
+  defp end_after(_at, 0), do: {:ok, 0}
+  defp end_after(at, ttl_ms) when ttl_ms <= @ttl_max_ms, do: {:ok, State.after_ttl(at, ttl_ms)}
+  defp end_after(_at, _ttl_ms), do: refuse(:ttl_too_long)
 
   defp refuse(code), do: {:refuse, Refusal.plain(code)}
   defp refuse(code, detail), do: {:refuse, Refusal.because(code, detail)}

@@ -34,6 +34,10 @@ defmodule Brain.Room.Fold do
     @type t :: %__MODULE__{entry: LogEntry.t(), chain: non_neg_integer()}
   end
 
+  @doc "A room without an entry, whose window remembers the last `dedupe` commands of each user."
+  @spec new(non_neg_integer()) :: Folded.t()
+  def new(dedupe), do: %Folded{state: State.new(dedupe)}
+
   @doc "Applies the room's next message, stored at `pos`. A void one moves the fence and nothing else."
   @spec entry(Folded.t(), non_neg_integer(), binary()) ::
           {Folded.t(), {:ok, Applied.t()} | {:error, Tail.void()}}
@@ -94,7 +98,7 @@ defmodule Brain.Room.Fold do
   end
 
   defp begin_kind(state, :owned, at), do: State.renew(state, at)
-  defp begin_kind(_state, :deleted, _at), do: %State{}
+  defp begin_kind(state, :deleted, _at), do: State.new(state.dedupe.limit)
   defp begin_kind(state, _kind, _at), do: state
 
   @doc "One event of the entry begun."
@@ -122,9 +126,12 @@ defmodule Brain.Room.Fold do
     }
   end
 
-  @doc "From a snapshot: the room as it was right after the entry at `pos`."
-  @spec restore(RoomSnapshot.t()) :: Folded.t()
-  def restore(snapshot) do
+  @doc """
+  From a snapshot: the room as it was right after the entry at `pos`, with a window of the last `dedupe` commands of each
+  user.
+  """
+  @spec restore(RoomSnapshot.t(), non_neg_integer()) :: Folded.t()
+  def restore(snapshot, dedupe) do
     room = snapshot.state
 
     %Folded{
@@ -138,7 +145,7 @@ defmodule Brain.Room.Fold do
         gen_id: snapshot.gen,
         at: if(room, do: room.at, else: 0)
       },
-      state: if(room, do: State.decode(room), else: %State{})
+      state: if(room, do: State.decode(room, dedupe), else: State.new(dedupe))
     }
   end
 end

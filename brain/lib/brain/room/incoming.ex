@@ -23,6 +23,7 @@ defmodule Brain.Room.Incoming do
     version knows.
     """
     alias Brain.Proto.V1
+    alias Brain.Room.{Chain, Dedupe}
     alias Brain.Room.Incoming.Caller
 
     @enforce_keys [:caller, :id, :timestamp]
@@ -53,6 +54,23 @@ defmodule Brain.Room.Incoming do
             if_head: nil | V1.Head.t(),
             op: nil | {atom(), struct()}
           }
+
+    @doc """
+    True if it may be the one that is remembered as `seen` under its id: the same timestamp and bytes. What a policy rewrote
+    is known by its id alone.
+    """
+    @spec repeats?(t(), Dedupe.Seen.t()) :: boolean()
+    def repeats?(command, seen) do
+      seen.fingerprint == 0 or command.redacted_by != "" or
+        seen.fingerprint == Chain.fingerprint(command.timestamp, command.raw)
+    end
+
+    @doc "True if the other one, of the same user and id, says something else."
+    @spec differs?(t(), t()) :: boolean()
+    def differs?(%{redacted_by: "", timestamp: timestamp, raw: raw}, %{redacted_by: ""} = other),
+      do: other.timestamp != timestamp or other.raw != raw
+
+    def differs?(_one, _other), do: false
   end
 
   defmodule SyncAsk do
@@ -112,7 +130,7 @@ defmodule Brain.Room.Incoming do
       case signal.ask do
         # It may wait, and counts as the few bytes that it is: it must not keep the whole message.
         {:sync, sync} -> {:ok, {:sync, %SyncAsk{caller: %{caller | user: :binary.copy(caller.user)}, sync: sync}}}
-        {:get, _} -> {:ok, {:get, caller}}
+        {:get, _} -> {:ok, {:get, %{caller | user: :binary.copy(caller.user)}}}
         nil -> {:refuse, :bad_command, "a signal must ask sync or get"}
       end
     end

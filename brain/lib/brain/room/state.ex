@@ -10,7 +10,7 @@ defmodule Brain.Room.State do
   alias Brain.Id
   alias Brain.Proto.Internal.{RoomState, Ttl}
   alias Brain.Proto.V1.{Envelope, Event, KeySet, Locked, Snapshot}
-  alias Brain.Room.{Dedupe, Saturating}
+  alias Brain.Room.{Chain, Dedupe, Saturating}
 
   defmodule Slot do
     @moduledoc """
@@ -97,6 +97,10 @@ defmodule Brain.Room.State do
   def slot_cost(key, value_len) when is_integer(value_len),
     do: 4 + 3 + byte_size(key) + 4 + value_len + 11 + 11 + (4 + 3 + byte_size(key) + 11)
 
+  @doc "An empty one whose window remembers the last `dedupe` commands of each user."
+  @spec new(non_neg_integer()) :: t()
+  def new(dedupe), do: %__MODULE__{dedupe: Dedupe.new(dedupe)}
+
   @doc "A key's value."
   @spec get(t(), binary()) :: nil | Slot.t()
   def get(state, key), do: Map.get(state.keys, key)
@@ -131,10 +135,12 @@ defmodule Brain.Room.State do
         id: envelope.message_id,
         epoch: event.epoch,
         seq: event.seq,
-        timestamp: envelope.timestamp
+        timestamp: envelope.timestamp,
+        # What a policy rewrote is not what its sender said: it is known by its id alone.
+        fingerprint: if(event.redacted_by == "", do: Chain.fingerprint(envelope.timestamp, event.cmd), else: 0)
       }
 
-      %{state | dedupe: Dedupe.record(state.dedupe, event.user, seen)}
+      %{state | dedupe: Dedupe.record(state.dedupe, event.user, seen, event.at)}
     else
       state
     end
@@ -213,10 +219,13 @@ defmodule Brain.Room.State do
     }
   end
 
-  @doc "From a message. Total: what no writer of ours could have written is left out."
-  @spec decode(RoomState.t()) :: t()
-  def decode(message) do
-    state = %__MODULE__{dedupe: Dedupe.decode(message.dedupe)}
+  @doc """
+  From a message, with a window of the last `dedupe` commands of each user. Total: what no writer of ours could have written
+  is left out.
+  """
+  @spec decode(RoomState.t(), non_neg_integer()) :: t()
+  def decode(message, dedupe) do
+    state = %__MODULE__{dedupe: Dedupe.decode(message.dedupe, dedupe, message.at)}
     state = decode_snapshot(state, message.state, message.lock_ttl_ms)
     Enum.reduce(message.ttls, state, &decode_ttl/2)
   end

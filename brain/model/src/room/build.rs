@@ -57,8 +57,8 @@ impl Room {
                     self.unpop(waiting);
                     break;
                 }
-                Waiting::Get { reply } => {
-                    batch.said.push(Said::Get { reply: reply.clone() });
+                Waiting::Get { reply, caller } => {
+                    batch.said.push(Said::Get { reply: reply.clone(), caller: caller.clone() });
                     batch.tick = true;
                 }
                 Waiting::Command { reply, command, .. } => {

@@ -15,6 +15,7 @@ use voltron_core::{mark, mutant};
 use super::{CLOCK_BEHIND_MS, Phase, Room};
 use crate::answers;
 use crate::chain::{chain, writer};
+use crate::dedupe::Dedupe;
 use crate::fold::Folded;
 use crate::io::{Effect, Found, Note, StoredMessage, Why};
 use crate::state::State;
@@ -107,7 +108,7 @@ impl Room {
             match load.anchors.first() {
                 Some(anchor) => match messages.split_first() {
                     Some((first, rest)) if first.pos == anchor.pos && chain(&first.body) == anchor.chain => {
-                        load.folded = Some(Folded::restore(anchor));
+                        load.folded = Some(Folded::restore(anchor, self.rules.dedupe));
                         load.writer = LogEntry::decode(first.body.clone()).ok().as_ref().and_then(writer);
                         self.begin_fold(Some(anchor));
                         messages = rest;
@@ -124,7 +125,7 @@ impl Room {
                     // From there on the log is complete. It wins over every snapshot: a stream with a limit per subject
                     // may bring purged ones back after a crash.
                     Some(entry) => {
-                        let mut start = Folded::default();
+                        let mut start = Folded::new(self.rules.dedupe);
                         (start.tail.fence, start.tail.chain) = (entry.prev, entry.prev_chain);
                         load.folded = Some(start);
                         load.unanchored = false;
@@ -132,7 +133,8 @@ impl Room {
                         self.begin_fold(None);
                     }
                     None => {
-                        let mut start = load.newest.as_ref().map(Folded::restore).unwrap_or_default();
+                        let newest = load.newest.as_ref().map(|newest| Folded::restore(newest, self.rules.dedupe));
+                        let mut start = newest.unwrap_or_else(|| Folded::new(self.rules.dedupe));
                         (start.tail.pos, start.tail.fence, start.tail.chain) = (0, 0, 0);
                         load.folded = Some(start);
                         self.begin_fold(None);
@@ -168,7 +170,7 @@ impl Room {
                 folded.tail.at = folded.tail.at.max(entry.at);
                 folded.tail.deleted = entry.kind == Kind::Deleted as i32;
                 if folded.tail.deleted {
-                    folded.state = State::default();
+                    folded.state = State::new(self.rules.dedupe);
                 }
                 load.writer = writer(&entry);
             }
@@ -185,7 +187,7 @@ impl Room {
     }
 
     fn loaded(&mut self, mut load: Load) {
-        let folded = load.folded.take().unwrap_or_default();
+        let folded = load.folded.take().unwrap_or_else(|| Folded::new(self.rules.dedupe));
         let tail = folded.tail;
         if self.broken_at.is_some_and(|mine| (tail.epoch, tail.term) > (mine.epoch, mine.term)) {
             mark!("brain.fenced");
@@ -214,7 +216,7 @@ impl Room {
         self.snap.anchoring = load.unanchored;
         self.committed = folded;
         if mutant!(DedupeLostInFailover) {
-            self.committed.state.dedupe = Default::default();
+            self.committed.state.dedupe = Dedupe::new(self.rules.dedupe);
         }
         self.claim(absent || lost || tail.epoch == 0);
     }

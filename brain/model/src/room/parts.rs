@@ -6,7 +6,7 @@ use proto::{Subject, UserId, v1};
 
 use super::{RETRY_MAX_MS, RETRY_MIN_MS, confirm, open};
 use crate::chain::Tail;
-use crate::incoming::{Command, SyncAsk};
+use crate::incoming::{Caller, Command, SyncAsk};
 
 /// What a room is waiting for. One question is open at a time, the snapshot's append aside.
 #[derive(Clone, Debug)]
@@ -90,6 +90,7 @@ pub(super) enum Waiting {
     },
     Get {
         reply: Subject,
+        caller: Caller,
     },
     Sync {
         reply: Subject,
@@ -103,7 +104,7 @@ pub(super) enum Waiting {
 pub(super) enum Said {
     Ack { reply: Subject, user: Option<UserId>, ack: v1::Ack },
     Live(Bytes),
-    Get { reply: Subject },
+    Get { reply: Subject, caller: Caller },
 }
 
 /// The entry in flight.

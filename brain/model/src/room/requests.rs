@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use proto::{Code, MessageId, Subject, UserId};
+use proto::{Code, Subject};
 use voltron_core::{mark, mutant};
 
 use super::{Room, Waiting};
 use crate::answers;
 use crate::decide::Refusal;
-use crate::incoming::{self, Incoming};
+use crate::incoming::{self, Command, Incoming};
 use crate::io::{Effect, Note};
 
 impl Room {
@@ -36,7 +36,7 @@ impl Room {
         }
         let waiting = match incoming {
             Incoming::Command(command) => Waiting::Command { reply, command, bytes: body.len(), arrived: self.sent },
-            Incoming::Get(_) => Waiting::Get { reply },
+            Incoming::Get(caller) => Waiting::Get { reply, caller },
             Incoming::Sync(ask) => Waiting::Sync { reply, ask, confirms: self.confirms },
         };
         self.queue_bytes += waiting.bytes();
@@ -44,15 +44,19 @@ impl Room {
     }
 
     /// The queue is full: not applied, and said at once. Silent for a repeat of what is stored, or of what still waits
-    /// and may yet be; and without proof of ownership, for then another owner may apply it.
+    /// and may yet be; and without proof of ownership, for then another owner may apply it. What has the id of such a one
+    /// and says something else is no repeat: its id was used.
     pub(super) fn turn_away(&mut self, reply: Subject, incoming: &Incoming) {
         match incoming {
             Incoming::Command(command) => {
-                let known = self.committed.state.dedupe.knows(&command.caller.user, &command.id);
-                if known || !self.proven() || self.is_waiting(&command.caller.user, &command.id) {
+                if !self.proven() {
                     return;
                 }
-                let refusal = Refusal { retry_after_ms: 200, ..Refusal::plain(Code::Busy) };
+                let refusal = match self.repeated(command) {
+                    Some(true) => return,
+                    Some(false) => Refusal::plain(Code::MessageIdReused),
+                    None => Refusal { retry_after_ms: 200, ..Refusal::plain(Code::Busy) },
+                };
                 let ack = answers::refused(Some(&command.id), &refusal);
                 self.answered(Some(command.caller.user.clone()), &ack);
                 self.out.push(Effect::Reply { to: reply, body: ack.encode_to_vec().into() });
@@ -64,9 +68,19 @@ impl Room {
         }
     }
 
-    /// True if a command with this id waits, or was judged and may be stored.
-    pub(super) fn is_waiting(&self, user: &UserId, id: &MessageId) -> bool {
-        let same = |waiting: &Waiting| matches!(waiting, Waiting::Command { command, .. } if command.id == *id && command.caller.user == *user);
-        self.queue.iter().any(same) || self.inflight.as_ref().is_some_and(|entry| entry.taken.iter().any(same))
+    /// If a command of this user and id is stored, waits, or was judged and may be stored: true if `command` may be a repeat
+    /// of the first such one, false if it says something else.
+    fn repeated(&self, command: &Command) -> Option<bool> {
+        let (user, id) = (&command.caller.user, &command.id);
+        if let Some(seen) = self.committed.state.dedupe.find(user, id) {
+            return Some(command.repeats(seen));
+        }
+        let taken = self.inflight.iter().flat_map(|entry| &entry.taken);
+        let mut waiting = taken.chain(&self.queue).filter_map(|waiting| match waiting {
+            Waiting::Command { command, .. } => Some(command),
+            _ => None,
+        });
+        let first = waiting.find(|first| first.id == *id && first.caller.user == *user)?;
+        Some(!command.differs(first))
     }
 }

@@ -1,13 +1,15 @@
 //! Answering: what leaves once ownership is proven, and what is told when the room is served no longer.
 
 use prost::Message as _;
-use proto::{Code, MessageId, UserId, v1};
+use proto::{Code, MessageId, Rights, UserId, v1};
 use voltron_core::mutant;
 
 use super::{Phase, Room, Said, Waiting};
 use crate::answers;
 use crate::decide::Refusal;
+use crate::incoming::Caller;
 use crate::io::{Effect, Note, Why};
+use crate::state::LockState;
 
 impl Room {
     /// Ends it. `lost`: the code for what surely was not applied; `None` where nothing waits.
@@ -50,7 +52,7 @@ impl Room {
                 self.answered(Some(command.caller.user.clone()), &ack);
                 self.out.push(Effect::Reply { to: reply, body: ack.encode_to_vec().into() });
             }
-            Waiting::Get { reply } | Waiting::Sync { reply, .. } => {
+            Waiting::Get { reply, .. } | Waiting::Sync { reply, .. } => {
                 // A read needs an entry, too: of a full log no repeat makes one.
                 let code = if code == Code::LogFull { code } else { Code::Unavailable };
                 let body = answers::sync_refused(code, &self.committed.tail);
@@ -70,13 +72,26 @@ impl Room {
                 Effect::Reply { to: reply, body: ack.encode_to_vec().into() }
             }
             Said::Live(body) => Effect::Live { body },
-            Said::Get { reply } => {
+            Said::Get { reply, caller } => {
+                if let Some(code) = self.barred(&caller) {
+                    return self.refuse_sync(reply, code);
+                }
                 let mut answer = answers::sync_head(&self.committed.tail);
                 answer.snapshot = answers::snapshot(&self.key, &self.committed);
                 Effect::Reply { to: reply, body: answer.encode_to_vec().into() }
             }
         };
         self.out.push(effect);
+    }
+
+    /// Why this caller may not see the room; `None`: it may. The same for SUB and `get`: both give the state away.
+    pub(super) fn barred(&self, caller: &Caller) -> Option<Code> {
+        let rights = caller.rights;
+        if !rights.has(Rights::SUB) {
+            return Some(Code::PermissionDenied);
+        }
+        let locked = !rights.has(Rights::MOD) && self.committed.state.lock().is_some_and(LockState::bars_join);
+        locked.then_some(Code::RoomLocked)
     }
 
     pub(super) fn answered(&mut self, user: Option<UserId>, ack: &v1::Ack) {

@@ -2,14 +2,13 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use proto::{Code, Rights, v1};
+use proto::v1;
 use voltron_core::mark;
 
 use super::{Room, Waiting};
 use crate::answers::{self, SYNC_BYTES_MAX};
 use crate::incoming::SyncAsk;
 use crate::io::Effect;
-use crate::state::LockState;
 
 /// The most events of a `history`.
 const HISTORY_MAX: usize = 256;
@@ -96,12 +95,8 @@ impl Room {
     }
 
     fn answer_sync(&mut self, reply: proto::Subject, ask: &SyncAsk) {
-        let rights = ask.caller.rights;
-        if !rights.has(Rights::SUB) {
-            return self.refuse_sync(reply, Code::PermissionDenied);
-        }
-        if !rights.has(Rights::MOD) && self.committed.state.lock().is_some_and(LockState::bars_join) {
-            return self.refuse_sync(reply, Code::RoomLocked);
+        if let Some(code) = self.barred(&ask.caller) {
+            return self.refuse_sync(reply, code);
         }
         let mut answer = answers::sync_head(&self.committed.tail);
         if !ask.sync.leave_only {

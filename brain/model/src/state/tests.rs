@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
+use crate::dedupe::USER_ENTRIES;
 
 fn event(seq: u64, at: i64, body: Body) -> v1::Event {
     v1::Event { epoch: 9, seq, at, body: Some(body), ..v1::Event::default() }
@@ -44,7 +45,7 @@ proptest! {
         }
         let encoded = state.encode(1_760_000_000_000);
         prop_assert!(encoded.encoded_len() <= state.bytes() + 32);
-        let decoded = State::decode(&RoomState::decode(encoded.encode_to_vec().as_slice()).unwrap());
+        let decoded = State::decode(&RoomState::decode(encoded.encode_to_vec().as_slice()).unwrap(), USER_ENTRIES);
         prop_assert_eq!(&decoded, &state);
 
         let parts = state.parts();
@@ -60,7 +61,7 @@ fn a_take_over_begins_every_ttl_anew() {
     let set = v1::KeySet { key: "k".into(), ver: 1, expires_at: 1500, ..v1::KeySet::default() };
     apply(&mut state, &event(1, 1000, Body::KeySet(set)));
     assert_eq!((state.next_end(), state.ended(1499).len(), state.ended(1500).len()), (Some(1500), 0, 1));
-    let mut state = State::decode(&state.encode(1000));
+    let mut state = State::decode(&state.encode(1000), USER_ENTRIES);
     state.renew(4000);
     assert_eq!((state.next_end(), state.ended(4499).len()), (Some(4500), 0));
     assert_eq!(state.ended(4500), vec![Ended::Key("k".into())]);

@@ -82,6 +82,11 @@ impl Ground {
         start(name, |user, inbox| spine(self.addr, user, inbox))
     }
 
+    /// One whose configuration is changed.
+    pub fn brain_with(&self, name: &str, change: impl FnOnce(&mut Config)) -> Brain {
+        start_with(name, |user, inbox| spine(self.addr, user, inbox), change)
+    }
+
     pub async fn shield(&self) -> Shield {
         Shield::at(self.addr).await
     }
@@ -109,10 +114,20 @@ pub fn spine(addr: SocketAddr, user: &UserSpec, inbox: String) -> SimSpine<TcpNe
 
 /// A node on any Spine.
 pub fn start<S: Spine>(name: &str, connect: impl Fn(&UserSpec, String) -> S) -> Brain {
+    start_with(name, connect, |_| {})
+}
+
+/// A node on any Spine whose configuration is changed.
+pub fn start_with<S: Spine>(
+    name: &str,
+    connect: impl Fn(&UserSpec, String) -> S,
+    change: impl FnOnce(&mut Config),
+) -> Brain {
     let metrics = Metrics::new();
     let mut config = Config::default();
     config.brain.heartbeat_ms = 20;
     config.brain.down_after_ms = 200;
+    change(&mut config);
     let parts = BrainParts {
         node: node(name),
         writer: connect(&UserSpec::writer(&node(name), "w"), format!("_INBOX.w.{name}")),
@@ -233,7 +248,8 @@ impl Shield {
         self.messages += 1;
         let envelope = v1::Envelope {
             room_id: room.room.as_str().into(),
-            timestamp: SystemClock.now_ms(),
+            // No two at the same time: what was sent at the time of a forgotten command is refused.
+            timestamp: SystemClock.now_ms() + i64::try_from(self.messages).unwrap(),
             message_id: (u128::from(self.messages) | 0xa5 << 120).to_be_bytes().to_vec().into(),
             ack_requested: true,
             payload: Some(Payload::Cmd(v1::Command { op: Some(op), ..v1::Command::default() })),

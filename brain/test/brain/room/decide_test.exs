@@ -4,7 +4,7 @@ defmodule Brain.Room.DecideTest do
   import Brain.RoomGen
 
   alias Brain.Proto.V1
-  alias Brain.Room.{Decide, Dedupe, State, Tail}
+  alias Brain.Room.{Chain, Decide, Dedupe, State, Tail}
   alias Brain.Room.Decide.Refusal
 
   @mod 16
@@ -60,7 +60,7 @@ defmodule Brain.Room.DecideTest do
 
   test "only say can be ephemeral, and it is not deduplicated" do
     said = {:said, %V1.Said{data: "hi", type: "text"}}
-    state = %State{dedupe: Dedupe.record(%Dedupe{}, "ann", %Dedupe.Seen{id: mid(1), timestamp: start_ms()})}
+    state = %State{dedupe: Dedupe.record(%Dedupe{}, "ann", %Dedupe.Seen{id: mid(1), timestamp: start_ms()}, 0)}
     assert decide(command("ann", 1, say("hi"), ephemeral: true, timestamp: 5), state) == {:ephemeral, said}
     refused = {:refuse, Refusal.because(:bad_command, "only say can be ephemeral")}
     assert decide(command("ann", 1, set("k", "v"), ephemeral: true)) == refused
@@ -68,11 +68,38 @@ defmodule Brain.Room.DecideTest do
 
   test "a repeat gets its place before anything else is looked at" do
     seen = %Dedupe.Seen{id: mid(1), epoch: 9, seq: 3, timestamp: start_ms()}
-    state = %State{dedupe: Dedupe.record(%Dedupe{}, "ann", seen)}
+    state = %State{dedupe: Dedupe.record(%Dedupe{}, "ann", seen, 0)}
     assert decide(command("ann", 1, nil, rights: 0), state) == {:repeat, seen}
     assert {:event, _} = decide(command("bob", 1, say("hi")), state)
     old = command("ann", 2, nil, rights: 0, timestamp: start_ms() - Dedupe.window_ms() - 1)
     assert decide(old, state) == {:refuse, Refusal.plain(:outcome_expired)}
+  end
+
+  test "the same id with other bytes is no repeat" do
+    sent = command("ann", 1, say("hi"), raw: "the command")
+    known = fn fingerprint -> %Dedupe.Seen{id: mid(1), seq: 3, timestamp: start_ms(), fingerprint: fingerprint} end
+    state = fn seen -> %State{dedupe: Dedupe.record(%Dedupe{}, "ann", seen, 0)} end
+    seen = known.(Chain.fingerprint(start_ms(), "the command"))
+    assert decide(sent, state.(seen)) == {:repeat, seen}
+    assert decide(%{sent | ephemeral: false, trace_id: "another", signature: <<1>>}, state.(seen)) == {:repeat, seen}
+    refused = {:refuse, Refusal.plain(:message_id_reused)}
+    assert decide(%{sent | raw: "another command"}, state.(seen)) == refused
+    assert decide(%{sent | timestamp: start_ms() + 1}, state.(seen)) == refused
+    # What was stored before there were fingerprints, and what a policy rewrote, is known by its id alone.
+    assert decide(%{sent | raw: "another"}, state.(known.(0))) == {:repeat, known.(0)}
+    assert decide(%{sent | raw: "rewritten", redacted_by: "policy"}, state.(seen)) == {:repeat, seen}
+  end
+
+  test "a ttl has a bound" do
+    longest = Decide.ttl_max_ms()
+    ends = start_ms() + longest
+    assert {:event, {:key_set, %{expires_at: ^ends}}} = decide(command("ann", 1, set("k", "v", ttl_ms: longest)))
+    assert {:event, {:locked, %{until: ^ends}}} = decide(command("ann", 1, lock(:all, ttl_ms: longest)))
+    refused = {:refuse, Refusal.plain(:ttl_too_long)}
+
+    for ttl <- [longest + 1, 0xFFFF_FFFF_FFFF_FFFF], op <- [set("k", "v", ttl_ms: ttl), lock(:all, ttl_ms: ttl)] do
+      assert decide(command("ann", 1, op)) == refused
+    end
   end
 
   test "a full window is busy" do

@@ -42,7 +42,7 @@ defmodule Brain.Room.FoldTest do
       there = refold(older)
       bytes = Codec.encode(Fold.snapshot(there))
       {:ok, snapshot} = Codec.decode(RoomSnapshot, bytes)
-      restored = Fold.restore(snapshot)
+      restored = Fold.restore(snapshot, 256)
       assert Codec.encode(Fold.snapshot(restored)) == bytes
       # A snapshot stands where its last valid entry stands: void ones after it are read again.
       restored = %{restored | tail: %{restored.tail | fence: there.tail.fence, deleted: there.tail.deleted}}
@@ -139,6 +139,6 @@ defmodule Brain.Room.FoldTest do
   end
 
   test "a snapshot without a state restores an empty room" do
-    assert Fold.restore(%RoomSnapshot{epoch: 3, pos: 8}) == %Folded{tail: %Tail{epoch: 3, pos: 8, fence: 8}}
+    assert Fold.restore(%RoomSnapshot{epoch: 3, pos: 8}, 256) == %Folded{tail: %Tail{epoch: 3, pos: 8, fence: 8}}
   end
 end

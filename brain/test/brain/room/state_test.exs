@@ -26,7 +26,7 @@ defmodule Brain.Room.StateTest do
 
   defp reread(state, at) do
     {:ok, message} = Codec.decode(RoomState, Codec.encode(State.encode(state, at)))
-    State.decode(message)
+    State.decode(message, 256)
   end
 
   defp body do
@@ -148,10 +148,10 @@ defmodule Brain.Room.StateTest do
       lock_ttl_ms: 7
     }
 
-    state = State.decode(message)
+    state = State.decode(message, 256)
     assert State.keys(state) == [{"k", %Slot{expires_at: 5, ttl_ms: 9}}]
     assert {State.lock(state), State.len(state), State.empty?(state)} == {nil, 1, false}
-    assert State.decode(%RoomState{}) == %State{}
+    assert State.decode(%RoomState{}, 256) == %State{}
     assert State.empty?(%State{})
   end
 

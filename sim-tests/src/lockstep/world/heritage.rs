@@ -3,12 +3,12 @@
 use std::sync::OnceLock;
 
 use brain_model::chain::{chain, entry_id};
-use brain_model::dedupe::{Dedupe, ROOM_BYTES_MAX};
+use brain_model::dedupe::{Dedupe, ROOM_BYTES_MAX, USER_ENTRIES};
 use brain_model::fake::Streams;
 use brain_model::io::StoredMessage;
 use bytes::Bytes;
 use prost::Message as _;
-use proto::internal::{DedupeEntry, DedupeUser, Kind, LogEntry, Owned, RoomSnapshot, RoomState, Ttl};
+use proto::internal::{DedupeEntry, DedupeRange, DedupeUser, Kind, LogEntry, Owned, RoomSnapshot, RoomState, Ttl};
 use proto::v1::{self, LockMode};
 
 use super::START_MS;
@@ -106,7 +106,7 @@ fn full(at: i64) -> RoomState {
     static FULL: OnceLock<RoomState> = OnceLock::new();
     let made = FULL.get_or_init(|| {
         let mut state = window(28, 256, at);
-        while Dedupe::decode(&state.dedupe).bytes() > ROOM_BYTES_MAX {
+        while Dedupe::decode(&state.dedupe, USER_ENTRIES, at).bytes() > ROOM_BYTES_MAX {
             state.dedupe.last_mut().map(|last| last.entries.pop());
         }
         state
@@ -120,12 +120,16 @@ fn window(users: u64, each: u64, at: i64) -> RoomState {
         seq: n + 1,
         timestamp: at - 60_000 + i64::try_from(n).unwrap_or(0),
         epoch: EPOCH,
+        // Of every other one nobody knows what it said.
+        fingerprint: n % 2 * (n + 1),
     };
     let user = |u: u64| DedupeUser {
         // The first is one of the history's.
         user: if u == 0 { "ann".into() } else { format!("past{u:03}") },
         floor: if u == 0 { at - 60_000 } else { i64::MIN },
         entries: (0..each).map(|n| entry(u, n)).collect(),
+        // As this version writes it, or as one wrote it that knew no ranges.
+        ranges: if u % 3 == 1 { vec![DedupeRange { lo: at - 90_000, hi: at - 70_000 }] } else { vec![] },
     };
     RoomState {
         at,

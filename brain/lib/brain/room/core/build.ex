@@ -87,8 +87,8 @@ defmodule Brain.Room.Core.Build do
   # Answered already, or waiting for a confirmation: not this entry's business.
   defp weigh(_core, _entry, _batch, {:sync, _, _, _}), do: :not_now
 
-  defp weigh(core, _entry, batch, {:get, reply}) do
-    {:ok, core, %{batch | said: [{:get, reply} | batch.said], tick: true}}
+  defp weigh(core, _entry, batch, {:get, reply, caller}) do
+    {:ok, core, %{batch | said: [{:get, reply, caller} | batch.said], tick: true}}
   end
 
   defp weigh(core, entry, batch, {:command, reply, command, _, _}) do

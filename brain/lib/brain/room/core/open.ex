@@ -12,7 +12,7 @@ defmodule Brain.Room.Core.Open do
 
   alias Brain.{Codec, Subject}
   alias Brain.Proto.Internal.{LogEntry, Owned, RoomSnapshot}
-  alias Brain.Room.{Answers, Chain, Core, Fold, Folded, Ring, Saturating, State, Tail}
+  alias Brain.Room.{Answers, Chain, Core, Fold, Ring, Saturating, State, Tail}
   alias Brain.Room.Core.{Commit, Parts, Snapshot, Speak}
 
   # The most that wait for one room to open.
@@ -121,7 +121,7 @@ defmodule Brain.Room.Core.Open do
          true <- Chain.chain(body) == anchor.chain do
       core
       |> begin_fold(anchor)
-      |> load_messages(%{load | folded: Fold.restore(anchor)}, rest)
+      |> load_messages(%{load | folded: Fold.restore(anchor, core.rules.dedupe)}, rest)
       |> load_on(found)
     else
       _ ->
@@ -139,7 +139,7 @@ defmodule Brain.Room.Core.Open do
       # From there on the log is complete. It wins over every snapshot: a stream with a limit per subject may bring purged
       # ones back after a crash.
       entry ->
-        start = %Folded{}
+        start = Fold.new(core.rules.dedupe)
         start = %{start | tail: %{start.tail | fence: entry.prev, chain: entry.prev_chain}}
         refuted = if load.refuted != nil and load.refuted > entry.epoch, do: load.refuted
 
@@ -159,7 +159,8 @@ defmodule Brain.Room.Core.Open do
   defp tombstone([]), do: nil
 
   defp without_anchor(core, load, found) do
-    start = if load.newest == nil, do: %Folded{}, else: Fold.restore(load.newest)
+    dedupe = core.rules.dedupe
+    start = if load.newest == nil, do: Fold.new(dedupe), else: Fold.restore(load.newest, dedupe)
     start = %{start | tail: %{start.tail | pos: 0, fence: 0, chain: 0}}
 
     core
@@ -204,7 +205,7 @@ defmodule Brain.Room.Core.Open do
             deleted: entry.kind == :deleted
         }
 
-        %{folded | tail: tail, state: if(tail.deleted, do: %State{}, else: folded.state)}
+        %{folded | tail: tail, state: if(tail.deleted, do: State.new(folded.state.dedupe.limit), else: folded.state)}
     end
   end
 

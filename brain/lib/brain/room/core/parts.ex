@@ -39,14 +39,14 @@ defmodule Brain.Room.Core.Parts do
   @typedoc "A request that waits for its turn. `arrived`: how many entries had been sent by then."
   @type waiting ::
           {:command, reply :: binary, Incoming.Command.t(), bytes :: non_neg_integer, arrived :: non_neg_integer}
-          | {:get, reply :: binary}
+          | {:get, reply :: binary, Incoming.Caller.t()}
           | {:sync, reply :: binary, Incoming.SyncAsk.t(), confirms :: non_neg_integer}
 
   @typedoc "What is said once the entry in flight is committed."
   @type said ::
           {:ack, reply :: binary, user :: nil | binary, V1.Ack.t()}
           | {:live, binary}
-          | {:get, reply :: binary}
+          | {:get, reply :: binary, Incoming.Caller.t()}
 
   defmodule Backoff do
     @moduledoc "A retry to come: when, by the advancing clock; `nil`: an answer is awaited."

@@ -4,6 +4,7 @@ defmodule Brain.Room.Core.Requests do
   alias Brain.{Codec, Subject}
   alias Brain.Room.{Answers, Core, Decide, Dedupe, Incoming}
   alias Brain.Room.Core.{Queue, Speak}
+  alias Brain.Room.Incoming.Command
 
   @busy_retry_ms 200
 
@@ -39,7 +40,7 @@ defmodule Brain.Room.Core.Requests do
       waiting =
         case incoming do
           {:command, command} -> {:command, reply, command, byte_size(body), core.sent}
-          {:get, _caller} -> {:get, reply}
+          {:get, caller} -> {:get, reply, caller}
           {:sync, ask} -> {:sync, reply, ask, core.confirms}
         end
 
@@ -50,30 +51,45 @@ defmodule Brain.Room.Core.Requests do
   end
 
   # The queue is full: not applied, and said at once. Silent for a repeat of what is stored, or of what still waits and
-  # may yet be; and without proof of ownership, for then another owner may apply it.
+  # may yet be; and without proof of ownership, for then another owner may apply it. What has the id of such a one and says
+  # something else is no repeat: its id was used.
   defp turn_away(core, reply, {:command, command}) do
-    user = command.caller.user
-
-    if Dedupe.knows?(core.committed.state.dedupe, user, command.id) or not Core.proven?(core) or
-         waiting?(core, user, command.id) do
-      core
-    else
-      refusal = %{Decide.Refusal.plain(:busy) | retry_after_ms: @busy_retry_ms}
-      ack = Answers.refused(command.id, refusal)
-      core |> Speak.answered(user, ack) |> Core.emit({:reply, reply, Codec.encode(ack)})
+    case Core.proven?(core) and repeated(core, command) do
+      false -> core
+      :repeat -> core
+      :reused -> turn_away(core, reply, command, Decide.Refusal.plain(:message_id_reused))
+      nil -> turn_away(core, reply, command, %{Decide.Refusal.plain(:busy) | retry_after_ms: @busy_retry_ms})
     end
   end
 
   defp turn_away(core, reply, _get_or_sync), do: Speak.refuse_sync(core, reply, :busy)
 
-  # True if a command with this id waits, or was judged and may be stored.
-  defp waiting?(core, user, id) do
-    same? = fn
-      {:command, _, %{id: ^id, caller: %{user: ^user}}, _, _} -> true
-      _ -> false
-    end
+  defp turn_away(core, reply, command, refusal) do
+    ack = Answers.refused(command.id, refusal)
+    core |> Speak.answered(command.caller.user, ack) |> Core.emit({:reply, reply, Codec.encode(ack)})
+  end
 
-    Queue.any?(core.queue, same?) or
-      (core.inflight != nil and Enum.any?(core.inflight.taken, same?))
+  # If a command of this user and id is stored, waits, or was judged and may be stored: whether this one may be a repeat of
+  # the first such one, or says something else.
+  defp repeated(core, command) do
+    case Dedupe.seen(core.committed.state.dedupe, command.caller.user, command.id) do
+      nil ->
+        case waiting(core, command) do
+          nil -> nil
+          first -> if Command.differs?(command, first), do: :reused, else: :repeat
+        end
+
+      seen ->
+        if Command.repeats?(command, seen), do: :repeat, else: :reused
+    end
+  end
+
+  defp waiting(core, %{id: id, caller: %{user: user}}) do
+    taken = if core.inflight, do: core.inflight.taken, else: []
+
+    Enum.find_value(taken ++ Queue.to_list(core.queue), fn
+      {:command, _, %{id: ^id, caller: %{user: ^user}} = first, _, _} -> first
+      _ -> nil
+    end)
   end
 end

@@ -1,9 +1,8 @@
 defmodule Brain.Room.Core.Speak do
   @moduledoc "Answering: what leaves once ownership is proven, and what is told when the room is served no longer."
 
-  alias Brain.Code
-  alias Brain.Codec
-  alias Brain.Room.{Answers, Core, Decide, Dedupe}
+  alias Brain.{Code, Codec, Rights}
+  alias Brain.Room.{Answers, Core, Decide, Dedupe, Incoming, State}
   alias Brain.Room.Core.{Parts, Queue}
 
   @doc "Ends it. `lost`: the code for what surely was not applied; `nil` where nothing waits."
@@ -59,7 +58,7 @@ defmodule Brain.Room.Core.Speak do
   end
 
   # A read needs an entry, too: of a full log no repeat makes one.
-  def tell_lost(core, {:get, reply}, code), do: refuse_sync(core, reply, refusal_of_read(code))
+  def tell_lost(core, {:get, reply, _}, code), do: refuse_sync(core, reply, refusal_of_read(code))
   def tell_lost(core, {:sync, reply, _, _}, code), do: refuse_sync(core, reply, refusal_of_read(code))
 
   defp refusal_of_read(:log_full), do: :log_full
@@ -87,10 +86,29 @@ defmodule Brain.Room.Core.Speak do
 
   defp say(core, {:live, body}), do: Core.emit(core, {:live, body})
 
-  defp say(core, {:get, reply}) do
-    head = Answers.sync_head(core.committed.tail)
-    answer = %{head | snapshot: Answers.snapshot(core.key, core.committed)}
-    Core.emit(core, {:reply, reply, Codec.encode(answer)})
+  defp say(core, {:get, reply, caller}) do
+    case barred(core, caller) do
+      nil ->
+        head = Answers.sync_head(core.committed.tail)
+        answer = %{head | snapshot: Answers.snapshot(core.key, core.committed)}
+        Core.emit(core, {:reply, reply, Codec.encode(answer)})
+
+      code ->
+        refuse_sync(core, reply, code)
+    end
+  end
+
+  @doc "Why this caller may not see the room; `nil`: it may. The same for SUB and `get`: both give the state away."
+  @spec barred(Core.t(), Incoming.Caller.t()) :: nil | Code.t()
+  def barred(core, caller) do
+    lock = State.lock(core.committed.state)
+
+    cond do
+      not Rights.has?(caller.rights, :sub) -> :permission_denied
+      Rights.has?(caller.rights, :mod) or lock == nil -> nil
+      State.LockState.bars_join?(lock) -> :room_locked
+      true -> nil
+    end
   end
 
   @doc "Notes an answer to a command."

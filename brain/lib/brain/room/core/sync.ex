@@ -3,8 +3,8 @@ defmodule Brain.Room.Core.Sync do
   A SUB's question: may this user join, and what does a subscriber need to begin: the events it missed, or the state.
   """
 
-  alias Brain.{Codec, Rights}
-  alias Brain.Room.{Answers, Core, Ring, State}
+  alias Brain.Codec
+  alias Brain.Room.{Answers, Core, Ring}
   alias Brain.Room.Core.{Queue, Speak}
 
   # The most events of a `history`.
@@ -93,22 +93,14 @@ defmodule Brain.Room.Core.Sync do
   end
 
   defp answer_sync(core, reply, %{caller: caller, sync: sync}) do
-    cond do
-      not Rights.has?(caller.rights, :sub) ->
-        Speak.refuse_sync(core, reply, :permission_denied)
-
-      not Rights.has?(caller.rights, :mod) and bars_join?(core.committed.state) ->
-        Speak.refuse_sync(core, reply, :room_locked)
-
-      true ->
+    case Speak.barred(core, caller) do
+      nil ->
         answer = core.committed.tail |> Answers.sync_head() |> fill(core, sync)
         Core.emit(core, {:reply, reply, Codec.encode(answer)})
-    end
-  end
 
-  defp bars_join?(state) do
-    lock = State.lock(state)
-    lock != nil and State.LockState.bars_join?(lock)
+      code ->
+        Speak.refuse_sync(core, reply, code)
+    end
   end
 
   defp fill(answer, _core, %{leave_only: true}), do: answer

@@ -6,7 +6,7 @@ defmodule Brain.Room.EdgesTest do
 
   alias Brain.{Codec, RoomWorld}
   alias Brain.Proto.{Internal, V1}
-  alias Brain.Room.{Core, State}
+  alias Brain.Room.{Core, Decide, State}
 
   @u64_max 0xFFFF_FFFF_FFFF_FFFF
   @i64_min -0x8000_0000_0000_0000
@@ -173,7 +173,7 @@ defmodule Brain.Room.EdgesTest do
   test "a stored entry with numbers at their end stops nobody" do
     {world, a} = served()
     tail = elem(fold(world.streams), 0).tail
-    event = %V1.Event{epoch: tail.epoch, seq: @u64_max, body: {:said, %V1.Said{}}}
+    event = %V1.Event{epoch: tail.epoch, seq: @u64_max, body: {:key_set, %V1.KeySet{key: "k", expires_at: @i64_max}}}
     envelope = %V1.Envelope{timestamp: @i64_min, payload: {:event, event}}
 
     entry = %Internal.LogEntry{
@@ -194,6 +194,8 @@ defmodule Brain.Room.EdgesTest do
     world = open(world, b)
     assert opened(world, b).code == 0
     {world, ack} = ask(world, b, command("ann", 1, {:set, %V1.Set{key: "k", ttl_ms: @u64_max}}))
+    assert ack.code == 5014
+    {world, ack} = ask(world, b, command("ann", 2, {:set, %V1.Set{key: "k", ttl_ms: Decide.ttl_max_ms()}}))
     assert ack.code == 0
     since = %V1.Head{epoch: @u64_max, seq: @u64_max}
     {world, reply} = sync(world, b, "ann", %V1.Sync{since: since})
@@ -234,15 +236,26 @@ defmodule Brain.Room.EdgesTest do
     refute Core.has_room?(owner(world, a).core)
     world = send_to(world, a, 1, command("ann", 1, say("stored")))
     world = send_to(world, a, 1, command("bob", 1000, say("waits")))
-    world = send_to(world, a, 1, command("bob", 2, say("in flight")))
+    world = send_to(world, a, 1, command("bob", 2, say("waits")))
     assert length(acks(world, a)) == before, "not called unapplied"
     world = send_to(world, a, 1, command("cid", 2000, say("one too many")))
     assert {last_ack(world, a).code, last_ack(world, a).retry_after_ms} == {4501, 200}
+
+    # The id of what is stored, in flight or waiting, and other bytes: no repeat of it.
+    world =
+      for {user, id} <- [{"ann", 1}, {"bob", 2}, {"bob", 1000}], reduce: world do
+        world ->
+          count = length(acks(world, a))
+          world = send_to(world, a, 1, command(user, id, say("something else")))
+          assert {length(acks(world, a)), last_ack(world, a).code} == {count + 1, 5013}
+          world
+      end
+
     world = send_to(world, a, 2, signal("cid", all_rights(), {:get, %V1.Get{}}))
     assert last_sync(world, a).code == 4501
     world = pass(world, 3000)
     world = send_to(world, a, 1, command("cid", 2001, say("without proof")))
-    assert length(acks(world, a)) == before + 1
+    assert length(acks(world, a)) == before + 4
   end
 
   test "an entry takes half a MiB and the rest waits for the next" do
