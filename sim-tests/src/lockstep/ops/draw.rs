@@ -44,7 +44,7 @@ fn expect() -> impl Strategy<Value = Expect> {
 }
 
 fn ttl() -> impl Strategy<Value = u64> {
-    prop_oneof![6 => Just(0), 5 => 1..3000_u64, 1 => Just(u64::MAX), 1 => (TTL_MAX_MS - 1..TTL_MAX_MS + 2)]
+    prop_oneof![6 => Just(0), 5 => 1..3000_u64, 1 => Just(u64::MAX), 1 => TTL_MAX_MS - 1..TTL_MAX_MS + 2]
 }
 
 fn key() -> impl Strategy<Value = u8> {
