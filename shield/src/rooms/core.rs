@@ -141,6 +141,8 @@ struct Shared {
     parts: Vec<Bytes>,
     /// When it came.
     taken_ms: u64,
+    /// It came in this step: who waits for it is served, as who asked for it is, however busy the room.
+    new: bool,
 }
 
 /// The room.

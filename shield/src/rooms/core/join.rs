@@ -71,7 +71,7 @@ impl Core {
         let fresh =
             self.now_ms.saturating_sub(shared.taken_ms) <= SHARED_MS && newest.saturating_sub(at.seq) <= SHARED_EVENTS;
         let usable = at.epoch == cursor.epoch && at.epoch >= head.0 && self.ring.reaches(at.seq, cursor.seq);
-        (usable && (fresh || mutant!(SharedSnapshotStale))).then_some(shared)
+        (usable && (fresh || shared.new || mutant!(SharedSnapshotStale))).then_some(shared)
     }
 
     pub(super) fn synced(&mut self, of: SyncFor, reply: Result<SyncReply, (Code, String)>) {
@@ -164,7 +164,8 @@ impl Core {
     /// Keeps a snapshot for others.
     pub(super) fn keep_snapshot(&mut self, reply: &SyncReply) {
         if !reply.snapshot.is_empty() && self.cursor.is_some_and(|cursor| cursor.epoch == reply.epoch) {
-            self.shared = Some(Shared { cursor: place(reply), parts: pubs(&reply.snapshot), taken_ms: self.now_ms });
+            self.shared =
+                Some(Shared { cursor: place(reply), parts: pubs(&reply.snapshot), taken_ms: self.now_ms, new: true });
         }
     }
 
@@ -236,6 +237,9 @@ impl Core {
                 Some(shared) => self.tell_stale(&shared.parts, shared.cursor),
                 None => self.announce(),
             }
+        }
+        if let Some(shared) = &mut self.shared {
+            shared.new = false;
         }
         if self.subs.has_granted() && !self.subs.asks() {
             // Nobody's snapshot is on its way: the first asks for one, for all.

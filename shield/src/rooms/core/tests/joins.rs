@@ -244,6 +244,32 @@ fn a_shared_snapshot_is_fresh_and_the_result_is_at_the_head() {
 }
 
 #[test]
+fn a_busy_room_admits_all_who_wait_with_each_snapshot() {
+    let mut world = World::new();
+    world.room.append(1);
+    world.join(0);
+    world.settle();
+    world.now_ms += SHARED_MS + 1;
+    for id in 1..=8 {
+        world.join(id);
+    }
+    // The snapshot is on its way for longer than it takes to store what is too much for one that is shared later.
+    let mut replies = Vec::new();
+    while let Some(Effect::Sync { of, ask, .. }) = world.open.pop_front() {
+        replies.push(Input::Synced { of, reply: Ok(world.room.sync(&ask)) });
+    }
+    for _ in 0..=SHARED_EVENTS {
+        let entry = world.room.append(1);
+        world.step(Input::Entry(entry));
+    }
+    replies.into_iter().rev().for_each(|reply| world.step(reply));
+    assert!(world.open.is_empty(), "one question each: {:?}", world.open);
+    let late = world.heard.iter().filter(|(_, heard)| heard.admitted == Some((1, 1)));
+    assert_eq!(late.count(), 9);
+    assert!(world.heard.values().all(|heard| heard.events.last() == Some(&world.room.seq)));
+}
+
+#[test]
 fn an_answer_below_what_was_acknowledged_is_no_owners() {
     let mut world = World::new();
     for _ in 0..5 {
