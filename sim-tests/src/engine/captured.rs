@@ -8,9 +8,12 @@
 use std::time::Duration;
 
 use arq::client::{Repeat, command_json};
+use brain_model::placement::KIND_BRAIN;
 use bytes::Bytes;
 use prost::Message as _;
-use proto::internal::Open;
+use proto::internal::{Heartbeat, Open, SyncReply, Tail};
+use proto::subject::room_hash;
+use proto::v1::system_signal;
 use proto::{Code, MessageId, RoomKey, Subject, v1};
 use spine::Spine;
 use voltron_core::WallClock;
@@ -33,6 +36,10 @@ const WAVE: usize = 120;
 const USERS_MAX: usize = 1_800;
 /// The bytes of a user's name, at most: what a user costs in the window.
 const USER_BYTES: usize = 128;
+/// Heartbeats that a visitor sends in a Brain's name, and the pause between: as long as a Shield looks for a place of the
+/// log that does not exist, before it sends its readers away.
+const POSES: u64 = 20;
+const POSE_EVERY: Duration = Duration::from_secs(1);
 /// More than the buffer of a room's or a Brain's subscription.
 const SHOUTS: u64 = 1_500;
 
@@ -50,10 +57,13 @@ pub(super) async fn visit<S: Spine, C: WallClock>(
     let tongue = Tongue { spine, clock, room: draw.pick(rooms).clone(), shield };
     tongue.astray(&mut draw).await;
     tongue.belated(&mut draw).await;
-    tongue.shout().await;
-    if draw.chance(40) {
-        tongue.flood(&mut draw).await;
-    }
+    let speaks = async {
+        tongue.shout().await;
+        if draw.chance(40) {
+            tongue.flood(&mut draw).await;
+        }
+    };
+    futures_util::future::join(tongue.pose(), speaks).await;
 }
 
 struct Tongue<S, C> {
@@ -134,6 +144,46 @@ impl<S: Spine, C: WallClock> Tongue<S, C> {
         for _ in 0..SHOUTS {
             let _ = self.spine.publish(&input, Some(&reply), Bytes::from_static(b"x")).await;
         }
+    }
+
+    /// Calls itself a Brain, in the one place where it may say that it lives, and speaks of the room as its owner: to the
+    /// Shields, which must not look for a head that nobody has stored, nor send readers away for it.
+    async fn pose(&self) {
+        let input = Subject::input(&self.room);
+        let Some(head) = self.head(&input).await else { return };
+        let Ok(subject) = Subject::from_wire(format!("sys.n.hb.shield.{}", self.shield).into()) else { return };
+        for n in 1..=POSES {
+            let (room, pos) = (room_hash(&self.room), head.pos.saturating_add(100_000));
+            let tail = Tail { room, epoch: head.epoch, term: head.term, pos, diff_n: 0 };
+            let beat = Heartbeat {
+                node: "brain-1".to_owned(),
+                kind: KIND_BRAIN,
+                incarnation: 7,
+                n,
+                tails: vec![tail],
+                ..Heartbeat::default()
+            };
+            let _ = self.spine.publish(&subject, None, beat.encode_to_vec().into()).await;
+            tokio::time::sleep(POSE_EVERY).await;
+        }
+    }
+
+    /// Where the room stands, as its owner tells a Shield that asks for a subscriber.
+    async fn head(&self, input: &Subject) -> Option<SyncReply> {
+        let ask = system_signal::Ask::Sync(v1::Sync { leave_only: true, ..v1::Sync::default() });
+        let envelope = v1::Envelope {
+            room_id: self.room.room.as_str().to_owned(),
+            timestamp: self.clock.now_ms(),
+            message_id: Bytes::from_static(&[1; 16]),
+            payload: Some(v1::envelope::Payload::Signal(v1::SystemSignal {
+                ask: Some(ask),
+                ..v1::SystemSignal::default()
+            })),
+            sender: Some(v1::Sender { user: "u1".to_owned(), rights: u32::from(u8::MAX), ..v1::Sender::default() }),
+            ..v1::Envelope::default()
+        };
+        let message = self.spine.request(input, envelope.encode_to_vec().into(), ANSWER).await.ok()?;
+        SyncReply::decode(message.body).ok().filter(|reply| reply.code == 0)
     }
 
     /// Commands of one user after another, until the room has no place left to remember one more.
