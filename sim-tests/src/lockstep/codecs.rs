@@ -46,8 +46,8 @@ codecs! {
         Banned BANNED, Unbanned UNBANNED, Muted MUTED, Unmuted UNMUTED, Configured CONFIGURED, Closed CLOSED,
         Snapshot SNAPSHOT, Member MEMBER, PresenceSnapshot PRESENCE_SNAPSHOT, PresenceDiff PRESENCE_DIFF, Ack ACK,
         SystemSignal SYSTEM_SIGNAL, Cursor CURSOR, Sync SYNC, Get GET;
-    internal: LogEntry, Owned, Deleted, Open, Opened, Live, SyncReply, DedupeEntry, DedupeRange, DedupeUser, RoomState, Ttl,
-        RoomSnapshot, TrimPoint, PresenceEntry, PresenceDelta, Clock, Tail, Heartbeat,
+    internal: LogEntry, Owned, Deleted, Open, Opened, Live, SyncReply, DedupeEntry, DedupeRange, DedupeUser, RoomState,
+        Ttl, RoomSnapshot, TrimPoint, PresenceEntry, PresenceDelta, Clock, Tail, Heartbeat,
 }
 
 /// The message of that name.

@@ -41,8 +41,8 @@ messages! {
         PlaylistMove PlaylistClear PlaylistSelect Play Pause Seek Kick Ban Unban Mute Unmute RoomOptions Configure Close
         Event Said KeySet KeyDeleted Locked Unlocked PlaylistChanged Playback Kicked Banned Unbanned Muted Unmuted
         Configured Closed Snapshot Member PresenceSnapshot PresenceDiff Ack SystemSignal Cursor Sync Get;
-    "arqon.internal.v1" internal: LogEntry Owned Deleted Open Opened Live SyncReply DedupeEntry DedupeRange DedupeUser RoomState Ttl
-        RoomSnapshot PresenceEntry PresenceDelta Clock Tail Heartbeat;
+    "arqon.internal.v1" internal: LogEntry Owned Deleted Open Opened Live SyncReply DedupeEntry DedupeRange DedupeUser
+        RoomState Ttl RoomSnapshot TrimPoint PresenceEntry PresenceDelta Clock Tail Heartbeat;
 }
 
 /// The schemas as prost sees them.
