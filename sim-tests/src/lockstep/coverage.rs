@@ -133,9 +133,7 @@ const OTHERS: &[(&str, &[&str])] = &[
             "snapshot stored",
             "snapshot wrong_last",
             "snapshot unresolved",
-            "snapshot full",
-            "snapshot unavailable",
-            "snapshot too_big",
+            "snapshot refused",
             "subscribed",
             "subscribed not",
             "reconnected",
@@ -222,6 +220,9 @@ impl Coverage {
             Input::Read { .. } => "read".into(),
             Input::GenWritten { .. } => "gen_written".into(),
             Input::Appended { outcome: ended, .. } => outcome("appended", ended),
+            Input::SnapshotWritten { outcome: Outcome::Full | Outcome::Unavailable | Outcome::TooBig, .. } => {
+                "snapshot refused".into()
+            }
             Input::SnapshotWritten { outcome: ended, .. } => outcome("snapshot", ended),
             Input::Subscribed { ok: true, .. } => "subscribed".into(),
             Input::Subscribed { .. } => "subscribed not".into(),

@@ -183,13 +183,14 @@ impl Room {
     fn refused(&mut self, outcome: Outcome) {
         let Some(mut inflight) = self.inflight.take() else { return };
         let owned = inflight.entry.kind == Kind::Owned as i32;
+        let applied = inflight.events.iter().any(|event| !event.message_id.is_empty());
         let code = match outcome {
             Outcome::Full => {
                 mark!("brain.log-full");
                 Code::LogFull
             }
-            // Of several commands none is known to be too large by itself.
-            Outcome::TooBig if inflight.taken.len() == 1 => Code::MessageTooBig,
+            // Of several commands none is known to be too large by itself, and one that is refused has no event there.
+            Outcome::TooBig if applied && inflight.taken.len() == 1 => Code::MessageTooBig,
             _ => Code::Unavailable,
         };
         if owned && code == Code::LogFull {

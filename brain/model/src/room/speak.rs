@@ -52,12 +52,9 @@ impl Room {
                 self.answered(Some(command.caller.user.clone()), &ack);
                 self.out.push(Effect::Reply { to: reply, body: ack.encode_to_vec().into() });
             }
-            Waiting::Get { reply, .. } | Waiting::Sync { reply, .. } => {
-                // A read needs an entry, too: of a full log no repeat makes one.
-                let code = if code == Code::LogFull { code } else { Code::Unavailable };
-                let body = answers::sync_refused(code, &self.committed.tail);
-                self.out.push(Effect::Reply { to: reply, body });
-            }
+            // It needs an entry, too: of a full log no repeat makes one.
+            Waiting::Get { reply, .. } if code == Code::LogFull => self.refuse_sync(reply, code),
+            Waiting::Get { reply, .. } | Waiting::Sync { reply, .. } => self.refuse_sync(reply, Code::Unavailable),
         }
     }
 

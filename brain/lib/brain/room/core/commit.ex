@@ -182,7 +182,7 @@ defmodule Brain.Room.Core.Commit do
 
   # The log refused the entry at its first attempt: surely not stored.
   defp refused(%{inflight: inflight} = core, outcome) do
-    code = refusal(outcome, inflight.taken)
+    code = refusal(outcome, inflight)
 
     cond do
       inflight.entry.kind != :owned ->
@@ -202,10 +202,14 @@ defmodule Brain.Room.Core.Commit do
     end
   end
 
-  defp refusal(:full, _taken), do: :log_full
-  # Of several commands none is known to be too large by itself.
-  defp refusal(:too_big, [_one]), do: :message_too_big
-  defp refusal(_outcome, _taken), do: :unavailable
+  defp refusal(:full, _inflight), do: :log_full
+
+  # Of several commands none is known to be too large by itself, and one that is refused has no event there.
+  defp refusal(:too_big, %{taken: [_one], events: events}) do
+    if Enum.any?(events, &(&1.message_id != "")), do: :message_too_big, else: :unavailable
+  end
+
+  defp refusal(_outcome, _inflight), do: :unavailable
 
   # The commands of the entry in flight are judged again, on a new fence.
   defp rebuild(core, fence) do

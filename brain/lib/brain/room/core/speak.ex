@@ -57,12 +57,10 @@ defmodule Brain.Room.Core.Speak do
     end
   end
 
-  # A read needs an entry, too: of a full log no repeat makes one.
-  def tell_lost(core, {:get, reply, _}, code), do: refuse_sync(core, reply, refusal_of_read(code))
-  def tell_lost(core, {:sync, reply, _, _}, code), do: refuse_sync(core, reply, refusal_of_read(code))
-
-  defp refusal_of_read(:log_full), do: :log_full
-  defp refusal_of_read(_code), do: :unavailable
+  # It needs an entry, too: of a full log no repeat makes one.
+  def tell_lost(core, {:get, reply, _}, :log_full), do: refuse_sync(core, reply, :log_full)
+  def tell_lost(core, {:get, reply, _}, _code), do: refuse_sync(core, reply, :unavailable)
+  def tell_lost(core, {:sync, reply, _, _}, _code), do: refuse_sync(core, reply, :unavailable)
 
   @doc "Refuses a sync or a get."
   @spec refuse_sync(Core.t(), binary, Code.t()) :: Core.t()
