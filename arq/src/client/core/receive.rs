@@ -232,9 +232,11 @@ impl<C: WallClock, I: Ids> Core<C, I> {
             return self.unknown(message, "an UNSUB of a room whose name is no room id");
         };
         let Some(wish) = self.rooms.get_mut(&room) else { return };
-        // An answer to an UNSUB that a new SUB of the same room has overtaken ends nothing.
+        // An answer to an UNSUB that a new SUB of the same room has overtaken ends nothing: also the answer that there was
+        // nothing to end.
         let asked_for = wish.standing == Standing::Leaving;
-        if unsub.code.is_none() && !asked_for {
+        let answers = unsub.code.is_none_or(|code| code == Code::NotSubscribed.as_u16());
+        if answers && !asked_for {
             return;
         }
         let repeating = !asked_for && wish.options.persist && unsub.resub.unwrap_or(false);

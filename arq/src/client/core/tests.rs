@@ -345,6 +345,9 @@ fn a_late_answer_to_an_older_sub_changes_nothing() {
     let new = sub(&mut core);
     answer(&mut core, &SubResult::ok(old.id, "lobby", (7, 1), false, 0), now);
     core.text(&frame::text(frame::UNSUB, &Unsubbed { room: "lobby".into(), ..Unsubbed::default() }), now);
+    // The server had ended the subscription by itself before the UNSUB came: there was nothing to end.
+    let code = Some(Code::NotSubscribed.as_u16());
+    core.text(&frame::text(frame::UNSUB, &Unsubbed { room: "lobby".into(), code, ..Unsubbed::default() }), now);
     assert_eq!(events(&mut core), []);
     answer(&mut core, &SubResult::ok(new.id, "lobby", (7, 2), false, 0), now);
     assert!(matches!(&events(&mut core)[..], [ClientEvent::Subscribed { seq: 2, .. }]));
