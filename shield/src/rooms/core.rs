@@ -132,6 +132,8 @@ pub(crate) enum Note {
 struct Repair {
     target: u64,
     attempt: u32,
+    /// Deliveries are missing.
+    lost: bool,
 }
 
 /// A snapshot that several joiners share, and the ring after it.

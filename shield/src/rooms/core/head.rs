@@ -89,7 +89,8 @@ impl Core {
         let Some(mine) = self.cursor else {
             self.follow_from(theirs);
             if self.seen > theirs.pos {
-                self.repair_to(self.seen);
+                // What came meanwhile was let go: there was no telling what it followed.
+                self.read_to(self.seen, false);
             }
             self.seen = 0;
             return;
@@ -105,7 +106,7 @@ impl Core {
             self.vouched = self.vouched.max(theirs.pos);
             if theirs.pos > mine.pos {
                 self.anchor = Some((theirs.pos, theirs.chain));
-                self.repair_to(theirs.pos);
+                self.read_to(theirs.pos, false);
             } else if theirs.pos == mine.pos && theirs.chain != mine.chain {
                 self.unrecoverable();
                 self.follow_from(theirs);

@@ -20,22 +20,32 @@ impl Core {
         }
     }
 
+    /// Something is missing up to `target`.
     pub(super) fn repair_to(&mut self, target: u64) {
+        if self.repair.is_none() {
+            self.note(Note::Gap);
+        }
+        self.read_to(target, true);
+    }
+
+    /// Reads up to `target`. Where that is `lost`, deliveries are missing; else they came, or will, while the owner was asked.
+    pub(super) fn read_to(&mut self, target: u64, lost: bool) {
         let Some(cursor) = self.cursor else { return };
         match &mut self.repair {
             Some(repair) => repair.target = repair.target.max(target),
             None => {
-                self.repair = Some(Repair { target, attempt: 0 });
-                self.note(Note::Gap);
+                self.repair = Some(Repair { target, attempt: 0, lost });
                 self.out.push(Effect::Read { from: cursor.fence + 1, attempt: 0 });
             }
         }
     }
 
     pub(super) fn repaired(&mut self) {
-        if self.repair.take().is_some() {
+        if let Some(repair) = self.repair.take() {
             self.resolves = 0;
-            self.note(Note::Repaired);
+            if repair.lost {
+                self.note(Note::Repaired);
+            }
         }
     }
 

@@ -411,3 +411,21 @@ fn a_heartbeat_names_the_owner_and_an_outdated_one_does_not() {
     world.step(Input::Tail { epoch: 0, term: 9, pos, node: "old".into() });
     assert_eq!(world.core.owner, Some(("c".to_owned(), 3)));
 }
+
+#[test]
+fn what_arrives_while_a_room_is_first_asked_for_is_no_gap() {
+    let (mut room, mut core) = (Room::new(), Core::default());
+    room.append(1);
+    core.step(0, Input::Join { id: 0, ask: v1::Sync::default(), floor: (0, 0) });
+    let reply = room.sync(&v1::Sync::default());
+    let meanwhile = room.append(1);
+    core.step(0, Input::Entry(meanwhile));
+    let mut effects = core.step(0, Input::Synced { of: SyncFor::Sub(0), reply: Ok(reply) });
+    effects.extend(core.step(0, Input::Read { entries: Some(room.read(1)) }));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Admit { id: 0, .. })), "{effects:?}");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Note(_))), "{effects:?}");
+    room.append(1);
+    let beyond = room.append(1);
+    let effects = core.step(0, Input::Entry(beyond));
+    assert!(effects.contains(&Effect::Note(Note::Gap)), "what does not follow is one: {effects:?}");
+}
