@@ -1,4 +1,4 @@
-//! From a published command to its answer. Each Shield owns 4,096 reply subjects, built once, under one wildcard
+//! From a published command to its answer. Each Shield owns `[shield] reply_slots` reply subjects, built once, under one wildcard
 //! subscription; a command in flight holds one [`table`] slot. What was answered 503 waits in the room's [`stall`] and
 //! is repeated, byte for byte, until somebody serves the room; 2 s in all, then Ack 6000.
 //!
@@ -28,13 +28,27 @@ use crate::meters::Meters;
 use crate::rooms::Absent;
 
 pub(crate) use ack::Answer;
-pub(crate) use call::{CALLS_MAX, CallError};
+pub(crate) use call::CallError;
 pub(crate) use open::OpenOutcome;
 use table::{Answered, Submitted, Table};
 pub(crate) use table::{Form, Pending};
 
-/// How many commands of one Shield may wait for their answer.
-pub(crate) const SLOTS: u16 = 4096;
+/// How much may be in flight at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Commands that wait for their answer.
+    pub(crate) slots: u16,
+    /// Questions of the Shield's own.
+    pub(crate) questions: usize,
+}
+
+impl From<&voltron_core::config::Shield> for Sizes {
+    fn from(config: &voltron_core::config::Shield) -> Self {
+        let questions = usize::try_from(config.questions).unwrap_or(usize::MAX);
+        Self { slots: u16::try_from(config.reply_slots).unwrap_or(u16::MAX), questions }
+    }
+}
+
 /// Answers that may wait for the dispatcher.
 const INBOX_CAPACITY: usize = 16_384;
 /// How often deadlines are looked at.
@@ -63,16 +77,17 @@ impl<S: Spine> Replies<S> {
         node: NodeId,
         incarnation: u64,
         answer_timeout: Duration,
+        sizes: Sizes,
         health: Arc<Health>,
         absent: Arc<Absent>,
         meters: Meters,
     ) -> Self {
         Self {
             spine,
-            slots: (0..SLOTS).map(|slot| Subject::reply_slot(&node, slot)).collect(),
-            calls: call::Calls::new(&node, incarnation),
+            slots: (0..sizes.slots).map(|slot| Subject::reply_slot(&node, slot)).collect(),
+            calls: call::Calls::new(&node, incarnation, sizes.questions),
             node,
-            table: Mutex::new(Table::new(SLOTS)),
+            table: Mutex::new(Table::new(sizes.slots)),
             answer_timeout,
             opens: open::Opens::default(),
             health,
@@ -161,7 +176,8 @@ impl<S: Spine> Replies<S> {
     }
 
     fn on_message(self: &Arc<Self>, message: Message) {
-        let Some(slot) = message.subject.slot_of(&self.node).filter(|slot| *slot < SLOTS) else {
+        let Some(slot) = message.subject.slot_of(&self.node).filter(|slot| usize::from(*slot) < self.slots.len())
+        else {
             return self.calls.answered(message);
         };
         let now = Instant::now();

@@ -20,17 +20,12 @@ use voltron_core::{Ids, WallClock};
 pub(crate) use self::absent::{Absent, Asked};
 pub(crate) use self::core::SubId;
 use self::core::WAITING_MAX;
-use crate::shared::Shared;
+use crate::shared::{Shared, full};
 pub(crate) use task::{Asker, Dialect, Joiner, ask_owner, come_again};
 
-/// Rooms that one Shield follows at once, those that linger included.
-const ROOMS_MAX: usize = 65_536;
 /// Messages that may wait for one room's task: a crowd that comes at once fits in. A channel takes memory for what waits
 /// alone.
 const MAILBOX: usize = WAITING_MAX;
-/// SUBs of all rooms that ask their leave at a time. Rooms take turns, as each has few of them under way. What is left of
-/// [`crate::replies::CALLS_MAX`] is for `get`, for opens and for the rooms' own questions.
-const JOINS_MAX: usize = crate::replies::CALLS_MAX / 2;
 
 /// What a room's task is told.
 pub(crate) enum Ask {
@@ -61,7 +56,7 @@ pub(crate) struct Rooms {
 
 impl Default for Rooms {
     fn default() -> Self {
-        Self { inner: Mutex::default(), next_sub: AtomicU64::new(0), joins: Arc::new(Semaphore::new(JOINS_MAX)) }
+        Self::new(4096)
     }
 }
 
@@ -76,6 +71,13 @@ struct Inner {
 pub(crate) struct Busy;
 
 impl Rooms {
+    /// For a Shield that may have so many questions open. SUBs of all rooms ask their leave with half of them: rooms take
+    /// turns, as each has few under way, and the other half is for `get`, for opens and for the rooms' own questions.
+    pub(crate) fn new(questions: usize) -> Self {
+        let joins = Arc::new(Semaphore::new((questions / 2).max(1)));
+        Self { inner: Mutex::default(), next_sub: AtomicU64::new(0), joins }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no code panics while it holds this lock")
     }
@@ -100,7 +102,8 @@ impl Rooms {
                 Err(TrySendError::Closed(Ask::Join(back))) => joiner = back,
                 Err(_) => return Err(Busy),
             }
-        } else if inner.rooms.len() >= ROOMS_MAX {
+        } else if inner.rooms.len() >= shared.config.shield.rooms as usize {
+            full("rooms", inner.rooms.len());
             return Err(Busy);
         }
         let (tx, rx) = mpsc::channel(MAILBOX);

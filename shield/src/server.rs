@@ -25,7 +25,7 @@ use crate::bucket::Bucket;
 use crate::health::Health;
 use crate::meters::Meters;
 use crate::outbox::{Frame, Outbox};
-use crate::replies::Replies;
+use crate::replies::{Replies, Sizes};
 use crate::rooms::{Absent, Rooms};
 use crate::shared::{Connections, Shared};
 
@@ -77,11 +77,13 @@ pub async fn serve_with<N: Net, S: Spine, C: WallClock, I: Ids>(
     let health = Arc::new(Health::default());
     let absent = Arc::new(Absent::default());
     let incarnation = ids.u64("incarnation");
+    let sizes = Sizes::from(&config.shield);
     let replies = Arc::new(Replies::new(
         spine.clone(),
         node.clone(),
         incarnation,
         Duration::from_millis(config.shield.answer_timeout_ms),
+        sizes,
         health.clone(),
         absent.clone(),
         meters.clone(),
@@ -96,7 +98,7 @@ pub async fn serve_with<N: Net, S: Spine, C: WallClock, I: Ids>(
         limits,
         keys,
         replies,
-        rooms: Rooms::default(),
+        rooms: Rooms::new(sizes.questions),
         absent,
         health,
         meters,

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use proto::{Code, NodeId};
 use spine::Spine;
 use voltron_core::config::{Config, Limits};
+use voltron_core::trace::{self, Record};
 use voltron_core::{Ids, Overseer, WallClock};
 
 use crate::auth::Keys;
@@ -40,6 +41,12 @@ impl<S: Spine, C: WallClock, I: Ids> Shared<S, C, I> {
     pub(crate) fn below(&self, purpose: &'static str, bound: u64) -> u64 {
         if bound == 0 { 0 } else { self.ids.u64(purpose) % bound }
     }
+}
+
+/// Tells the trace that a table is full, so that somebody is refused.
+pub(crate) fn full(name: &str, size: usize) {
+    let size = u64::try_from(size).unwrap_or(u64::MAX);
+    trace::emit(|| Record::Queue { name: name.into(), len: size, cap: size });
 }
 
 /// Every connection past its handshake.

@@ -12,9 +12,7 @@ use tokio::sync::oneshot;
 use voltron_core::trace::{self, Hash16, Record};
 
 use super::Replies;
-
-/// Questions that may be open at once.
-pub(crate) const CALLS_MAX: usize = 4096;
+use crate::shared::full;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +33,8 @@ pub(crate) enum CallError {
 
 pub(super) struct Calls {
     prefix: String,
+    /// Questions that may be open at once.
+    most: usize,
     open: Mutex<Open>,
 }
 
@@ -45,15 +45,16 @@ struct Open {
 }
 
 impl Calls {
-    pub(super) fn new(node: &NodeId, incarnation: u64) -> Self {
+    pub(super) fn new(node: &NodeId, incarnation: u64, most: usize) -> Self {
         // One token of letters and digits: the only form in which a Brain answers.
-        Self { prefix: format!("_INBOX.s.{node}.c{incarnation:016x}x"), open: Mutex::default() }
+        Self { prefix: format!("_INBOX.s.{node}.c{incarnation:016x}x"), most, open: Mutex::default() }
     }
 
     fn open(&self) -> Result<(u64, Subject, oneshot::Receiver<Message>), CallError> {
         let (tx, rx) = oneshot::channel();
         let mut open = self.open.lock().expect("no code panics while it holds this lock");
-        if open.waiting.len() >= CALLS_MAX {
+        if open.waiting.len() >= self.most {
+            full("questions", self.most);
             return Err(CallError::Busy);
         }
         let n = open.next;

@@ -12,6 +12,8 @@ use crate::mock::MockSpine;
 use crate::outbox::{Frame, Outbox};
 use crate::route::Route;
 
+const SIZES: Sizes = Sizes { slots: 4096, questions: 4096 };
+
 /// A Shield's replies with one Brain behind them, which opens a room within 10 ms.
 struct World {
     spine: MockSpine,
@@ -60,6 +62,7 @@ impl World {
             NodeId::parse("shield-1").unwrap(),
             1,
             Duration::from_secs(2),
+            SIZES,
             health,
             absent.clone(),
             Meters::new(&Metrics::new()),
@@ -194,7 +197,7 @@ async fn a_full_log_is_told_as_such_at_once() {
     let meters = Meters::new(&Metrics::new());
     let node = NodeId::parse("shield-1").unwrap();
     let limit = Duration::from_secs(2);
-    let replies = Arc::new(Replies::new(full.clone(), node, 1, limit, health, world.absent.clone(), meters));
+    let replies = Arc::new(Replies::new(full.clone(), node, 1, limit, SIZES, health, world.absent.clone(), meters));
     tokio::spawn(replies.clone().run());
     tokio::task::yield_now().await;
     let world = World { spine: full, replies, ..world };
@@ -218,7 +221,7 @@ async fn nobody_at_all_is_said_after_two_seconds() {
     let meters = Meters::new(&Metrics::new());
     let node = NodeId::parse("shield-1").unwrap();
     let limit = Duration::from_secs(2);
-    let replies = Arc::new(Replies::new(deaf.clone(), node, 1, limit, health, world.absent.clone(), meters));
+    let replies = Arc::new(Replies::new(deaf.clone(), node, 1, limit, SIZES, health, world.absent.clone(), meters));
     tokio::spawn(replies.clone().run());
     tokio::task::yield_now().await;
     let world = World { spine: deaf, replies, ..world };
@@ -255,6 +258,7 @@ async fn a_command_is_in_flight_until_its_answer_is_queued() {
             NodeId::parse("shield-1").unwrap(),
             1,
             Duration::from_secs(2),
+            SIZES,
             world.replies.health.clone(),
             world.absent.clone(),
             world.replies.meters.clone(),

@@ -35,7 +35,16 @@ async fn world(spine: MockSpine) -> World {
     let meters = Meters::new(&Metrics::new());
     let node = NodeId::parse("shield-1").unwrap();
     let limit = Duration::from_millis(config.shield.answer_timeout_ms);
-    let replies = Replies::new(spine.clone(), node.clone(), 1, limit, health.clone(), absent.clone(), meters.clone());
+    let replies = Replies::new(
+        spine.clone(),
+        node.clone(),
+        1,
+        limit,
+        crate::replies::Sizes::from(&config.shield),
+        health.clone(),
+        absent.clone(),
+        meters.clone(),
+    );
     let shared = Arc::new(Shared {
         node,
         spine,

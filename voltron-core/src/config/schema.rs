@@ -237,6 +237,12 @@ schema! {
         stall_ms: u64 = 30_000, "ms", 100..=600_000;
         /// How long a room's Spine subscription outlives its last subscriber.
         linger_ms: u64 = 10_000, "ms", 0..=600_000;
+        /// Commands that may wait for their answer at a time; one more is answered 4501 `busy`.
+        reply_slots: u32 = 4096, "", 8..=4096;
+        /// Questions of the Shield's own (SUB, get, open) that may wait for their answer at a time.
+        questions: u32 = 4096, "", 8..=65_536;
+        /// Rooms that the Shield follows at a time, those that linger included; a SUB of one more is answered 4501 `busy`.
+        rooms: u32 = 65_536, "", 1..=1_000_000;
     }
     /// What one client may use.
     limits: Limits {
