@@ -21,6 +21,9 @@ const MADSIM_SEEDS: u64 = 15;
 /// The bug that only madsim sees, the scenario that shows it, and the oracle that it breaks.
 const RACE: (&str, &str, &str) = ("command-in-own-task", "burst", "A11");
 
+/// The variable from which the lockstep test takes the commit's seed (`sim-tests/tests/lockstep.rs`).
+const LOCKSTEP_SEED: &str = "ARQON_LOCKSTEP_SEED";
+
 /// Seconds of fuzzing of each target in CI.
 const FUZZ_S: u64 = 20;
 
@@ -55,7 +58,8 @@ fn tests(stages: &mut Stages) -> Done {
     // First of all simulations: a run that cannot be repeated proves nothing.
     stages.stage("sim meta", || simulate(&["meta"]))?;
     // With what holds the two Brains to each other: lockstep, and the tests on real processes (sim-tests/tests).
-    stages.stage("tests", || run(cargo_with(["test"]).args(FEATURES)))?;
+    stages
+        .stage("tests", || run(cargo_with(["test"]).args(FEATURES).env(LOCKSTEP_SEED, commit_seed()?.to_string())))?;
     stages.stage("seeds", || seeds(SEEDS))?;
     // Lockstep once more, in whole worlds: the Elixir cores decide, and each of their steps is compared.
     stages.stage("seeds, Elixir cores", || {
@@ -134,9 +138,13 @@ fn seeds(more: u64) -> Done {
 
 /// The seed that the commit names, and the `more` after it: every commit looks where no commit looked before.
 fn range(more: u64) -> Result<String, String> {
-    let commit = output(program("git").args(["rev-parse", "HEAD"]))?;
-    let first = seed_of(&commit)?;
+    let first = commit_seed()?;
     Ok(format!("{first}..{}", first + 1 + more))
+}
+
+/// The seed that the commit names.
+fn commit_seed() -> Result<u64, String> {
+    seed_of(&output(program("git").args(["rev-parse", "HEAD"]))?)
 }
 
 /// The first 12 hex digits: as much as JSON's numbers hold everywhere.
