@@ -243,6 +243,14 @@ impl<S: Spine> Replies<S> {
         self.table().close();
     }
 
+    /// Tells the meters what is held here.
+    pub(crate) fn measure(&self) {
+        let gauge = |len: usize| i64::try_from(len).unwrap_or(i64::MAX);
+        self.meters.slots_held.set(gauge(self.table().held()));
+        self.meters.questions.set(gauge(self.calls.len()));
+        self.meters.opens.set(gauge(self.opens.len()));
+    }
+
     /// Commands whose answer is not in their connection's queue yet.
     pub(crate) fn in_flight(&self) -> usize {
         self.table().in_flight()

@@ -96,6 +96,11 @@ pub trait Engine: Stage + Sized {
     /// hosts act at it. An error says which process ended by itself.
     fn pass(&mut self, until: Duration, told: &mut dyn FnMut(Duration)) -> Result<(), String>;
 
+    /// How many tasks of this host's process live; `None`: this engine cannot tell.
+    fn tasks(&self, _host: &str) -> Option<usize> {
+        None
+    }
+
     /// Virtual time since the world began, as a host's own code sees it; `None` outside of every host.
     fn now() -> Option<Duration>;
 }

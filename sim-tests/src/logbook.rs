@@ -5,7 +5,7 @@
 //! iff `prev` is the position of the room's preceding message, `prev_chain` fits, and (epoch, term) does not fall.
 
 use prost::Message as _;
-use proto::internal::LogEntry;
+use proto::internal::{Kind, LogEntry};
 use proto::{RoomKey, Subject, v1};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -61,7 +61,7 @@ pub async fn read<S: Spine>(spine: &S, room: &RoomKey) -> Result<RoomLog, Logboo
             match walk.step(stored.seq.0, &stored.body) {
                 Some(entry) => {
                     log.valid += 1;
-                    log.records.extend(entry.envelopes.iter().filter_map(|envelope| commit(room, envelope)));
+                    log.records.extend(records(room, &entry));
                 }
                 None => log.void += 1,
             }
@@ -103,14 +103,32 @@ impl Walk {
     }
 }
 
+/// What a valid entry says: that its writer took the room over, and its events.
+pub(crate) fn records(room: &RoomKey, entry: &LogEntry) -> Vec<Record> {
+    let owned = entry.kind == Kind::Owned as i32;
+    let renew = owned.then(|| Record::Renew { room: room.to_string(), epoch: entry.epoch, at: entry.at });
+    renew.into_iter().chain(entry.envelopes.iter().filter_map(|envelope| commit(room, envelope))).collect()
+}
+
 /// What one event of a valid entry says.
-pub(crate) fn commit(room: &RoomKey, envelope: &[u8]) -> Option<Record> {
+fn commit(room: &RoomKey, envelope: &[u8]) -> Option<Record> {
     let decoded = v1::Envelope::decode(envelope).ok()?;
     let Some(v1::envelope::Payload::Event(event)) = decoded.payload else { return None };
     let m = decoded.message_id.iter().map(|byte| format!("{byte:02x}")).collect();
     let h = Hash16::of(envelope);
     let op = if decoded.message_id.is_empty() { own_doing(&event) } else { None };
-    Some(Record::Commit { room: room.to_string(), epoch: event.epoch, seq: event.seq, m, user: event.user, h, op })
+    let (at, expires_at) = (event.at, expires_at(&event));
+    let (epoch, seq, user) = (event.epoch, event.seq, event.user);
+    Some(Record::Commit { room: room.to_string(), epoch, seq, m, user, h, op, at, expires_at })
+}
+
+/// When what this event made ends by itself, by the room's clock; 0: never.
+fn expires_at(event: &v1::Event) -> i64 {
+    match &event.body {
+        Some(v1::event::Body::KeySet(it)) => it.expires_at,
+        Some(v1::event::Body::Locked(it)) => it.until,
+        _ => 0,
+    }
 }
 
 /// What a room did by itself, which no command in the trace says.

@@ -14,11 +14,16 @@
 //! | A10 | at most one answer per PUB frame; every code exists; what was surely not applied is not |
 //! | A11 | commands of one connection to one room apply in order while every answer is code 0 |
 //! | B1 | what no client should send meets its code |
+//! | B2 | a code that refuses or ends a subscription, or refuses a `get`, has its cause |
+//! | E1 | an ephemeral event reaches whom it may reach, at most once, and is never stored |
+//! | L1 | a ttl ends: never early, and nothing stands past a due end |
+//! | M1 | marks of repairs, retries and losses are not reached where nothing is wrong |
 //! | T1 | nothing of a tenant reaches another; every subject has its shape |
 //! | G2 | the tenant of a stored command is that of its sender's token |
 //! | Q1 | every queue stays within its stated bound, and no client that reads is closed with 4102 or 4201 |
 //! | Q2 | a stalled reader delays nobody |
-//! | D1 | after healing every open command ends and every cursor reaches the head, with bounded reconnects |
+//! | R1 | at rest nothing is left over |
+//! | D1 | after healing every open command ends, every wanted room is joined and every cursor reaches the head, with bounded reconnects |
 //! | D2 | draining loses no acknowledged command and leaves none unanswered |
 //!
 //! The log itself is part of the trace: `commit` records of the host [`LOG_HOST`], read from the stream when the run
@@ -37,10 +42,17 @@ mod a7;
 mod a8;
 mod a9;
 mod b1;
+mod b2;
+mod calm;
 mod d1;
 mod d2;
+mod e1;
+mod grants;
+mod l1;
+mod m1;
 mod q1;
 mod q2;
+mod r1;
 mod t1;
 
 use std::collections::BTreeMap;
@@ -56,8 +68,11 @@ pub const LOST_HOST: &str = "lost";
 pub const TRIMMED_HOST: &str = "trimmed";
 
 /// The names of all oracles, in the order in which they are judged.
-pub const NAMES: [&str; 18] =
-    ["A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "B1", "T1", "G2", "Q1", "Q2", "D1", "D2"];
+#[rustfmt::skip] // as a table
+pub const NAMES: [&str; 23] = [
+    "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "B1", "B2", "E1", "L1", "M1", "T1", "G2",
+    "Q1", "Q2", "R1", "D1", "D2",
+];
 
 /// Those that have something to look at in every run: a run in which one of them did not shows nothing.
 pub const ALWAYS: [&str; 3] = ["A1", "A5", "A6"];
@@ -146,10 +161,15 @@ pub fn judge<'a>(lines: impl IntoIterator<Item = &'a Line>, excused: &[String]) 
         Box::new(a10::OneAnswer::default()),
         Box::new(a11::InOrder::default()),
         Box::new(b1::MeetsItsCode::default()),
+        Box::new(b2::Reasons::default()),
+        Box::new(e1::Ephemeral::default()),
+        Box::new(l1::Lifetimes::default()),
+        Box::new(m1::NothingToRepair::default()),
         Box::new(t1::Apart::default()),
         Box::new(t1::TokensTenant::default()),
         Box::new(q1::Bounded::default()),
         Box::new(q2::NobodyWaits::default()),
+        Box::new(r1::NothingLeft),
         Box::new(d1::Ends::default()),
         Box::new(d2::Leave::default()),
     ];

@@ -127,6 +127,9 @@ fn actor(line: &Line) -> (&str, &'static str) {
         | Record::Get { c, .. }
         | Record::Got { c, .. }
         | Record::Gap { c, .. }
+        | Record::Want { c, .. }
+        | Record::Leave { c, .. }
+        | Record::Denied { c, .. }
         | Record::Seen { c, .. } => (c, "client"),
         Record::Crash { host } | Record::Start { host } => (host, group(host)),
         _ => (&line.host, group(&line.host)),

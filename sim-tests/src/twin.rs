@@ -151,12 +151,16 @@ mod tests {
             let (c, m, room) = ("client-1".to_owned(), format!("m{seq}"), "t1/r".to_owned());
             let op = serde_json::Value::Null;
             records.push(("clients-1", Record::Send { c, m: m.clone(), room: room.clone(), h: h(body), op }));
-            let commit = Record::Commit { room, epoch: 7, seq, m, user: "u1".into(), h: h("e"), op: None };
+            let commit =
+                Record::Commit { room, epoch: 7, seq, m, user: "u1".into(), h: h("e"), op: None, at: 0, expires_at: 0 };
             records.push(("log", commit));
         }
         for seq in seen {
             let (c, room) = ("client-3".to_owned(), "t1/r".to_owned());
-            records.push(("clients-1", Record::Recv { c, room, epoch: 7, seq: *seq, h: h("e") }));
+            records.push((
+                "clients-1",
+                Record::Recv { c, room, epoch: 7, seq: *seq, h: h("e"), term: 1, m: String::new() },
+            ));
         }
         let lines = records.into_iter().enumerate();
         lines.map(|(n, (host, record))| Line { v: 1, n: n as u64, t: 0, host: host.into(), record }).collect()

@@ -242,6 +242,11 @@ impl Broker {
         self.lock().load()
     }
 
+    /// How many subscriptions to subjects below `prefix` the connections of this name (`CONNECT`'s `name`) hold.
+    pub fn subscribed(&self, name: &str, prefix: &str) -> usize {
+        self.lock().subscribed(name, prefix)
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, Core> {
         // A panic while it was held would be a bug of ours; the tables are valid at every step all the same.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)

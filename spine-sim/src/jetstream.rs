@@ -66,6 +66,8 @@ pub(crate) struct JetStream {
     requests: u64,
     errors: u64,
     witness: Option<Witness>,
+    /// The planted bug `republish-reordered`: it leaves after the next one.
+    late: Option<Outgoing>,
 }
 
 impl std::fmt::Debug for JetStream {
@@ -77,7 +79,7 @@ impl std::fmt::Debug for JetStream {
 impl JetStream {
     pub(crate) fn new(limits: Limits, server: String, witness: Option<Witness>) -> Self {
         let (streams, undecided) = (BTreeMap::new(), Vec::new());
-        Self { streams, limits, undecided, journal: None, server, requests: 0, errors: 0, witness }
+        Self { streams, limits, undecided, journal: None, server, requests: 0, errors: 0, witness, late: None }
     }
 
     fn witness(&self, seen: Witnessed<'_>) {

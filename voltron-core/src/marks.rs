@@ -29,6 +29,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("shield.outcome-unknown", "no answer came in time"),
     ("shield.resume", "a client came back with a cursor and got a replay"),
     ("shield.slow-consumer", "a connection was closed because it read too slowly"),
+    ("shield.unrecoverable", "a gap could not be closed, so every subscriber of the room was sent away"),
     ("spine.delivery-lost", "a full subscription lost messages"),
     ("spine.reconnect", "the connection to the broker was made again"),
 ];

@@ -74,6 +74,18 @@ pub enum Mutant {
     WallClockRead,
     /// The Shield names a connection with the machine's entropy, past its `Ids`.
     BareEntropy,
+    /// A SUB that nobody can serve is never answered.
+    SubUnanswered,
+    /// The Spine subscription of a room that nobody follows any more never ends.
+    SubscriptionLeaked,
+    /// A heartbeat that confirms where a room stands sends its subscribers away.
+    GapForNothing,
+    /// The broker republishes what it stored in another order.
+    RepublishReordered,
+    /// A ttl ends up to a second before its time.
+    TtlEndsEarly,
+    /// Ephemeral events go to whoever asked for the room, admitted or not.
+    LiveToAll,
     /// The Shield's fan-out goes through a `HashMap`.
     HashMapOrder,
 }

@@ -42,12 +42,15 @@ pub enum Record {
     Shut { c: String, conn: String, code: u16 },
     Send { c: String, m: String, room: String, h: Hash16, op: serde_json::Value },
     Ack { c: String, m: String, room: String, epoch: u64, seq: u64, code: u32, dup: bool, #[serde(default, skip_serializing_if = "zero")] ver: u64 },
-    Recv { c: String, room: String, epoch: u64, seq: u64, h: Hash16 },
+    Want { c: String, room: String, id: u64 },
+    Leave { c: String, room: String },
+    Recv { c: String, room: String, epoch: u64, seq: u64, h: Hash16, #[serde(default, skip_serializing_if = "zero")] term: u64, #[serde(default, skip_serializing_if = "String::is_empty")] m: String },
     Sub { c: String, room: String, since: Option<(u64, u64)>, epoch: u64, seq: u64, recovered: bool, replay: u32 },
     Snap { c: String, room: String, epoch: u64, seq: u64 },
     Unsub { c: String, room: String, code: u32 },
     Get { c: String, id: u64, room: String },
     Got { c: String, id: u64, room: String, epoch: u64, seq: u64, h: Hash16, #[serde(default, skip_serializing_if = "Option::is_none")] state: Option<serde_json::Value> },
+    Denied { c: String, id: u64, room: String, code: u32 },
     Gap { c: String, room: String, epoch: u64, from: u64, to: u64 },
     Seen { c: String, room: String, users: Vec<String> },
     // Shield.
@@ -57,7 +60,7 @@ pub enum Record {
     Drain { phase: String },
     // Brain.
     Owned { room: String, epoch: u64, term: u64 },
-    Commit { room: String, epoch: u64, seq: u64, m: String, user: String, h: Hash16, #[serde(default, skip_serializing_if = "Option::is_none")] op: Option<serde_json::Value> },
+    Commit { room: String, epoch: u64, seq: u64, m: String, user: String, h: Hash16, #[serde(default, skip_serializing_if = "Option::is_none")] op: Option<serde_json::Value>, #[serde(default, skip_serializing_if = "zero_time")] at: i64, #[serde(default, skip_serializing_if = "zero_time")] expires_at: i64 },
     Fenced { room: String, term: u64 },
     Answer { m: String, code: u32 },
     Merge { writer: String, to: u64, digest: Hash16 },
@@ -66,6 +69,8 @@ pub enum Record {
     Refused { subject: String, code: u32 },
     TailLost { from: u64, to: u64 },
     // Harness.
+    Renew { room: String, epoch: u64, at: i64 },
+    Held { name: String, len: u64, rest: u64 },
     Trim { room: String, epoch: u64, seq: u64 },
     Fault { id: String, kind: String, target: String },
     Heal { id: String },
@@ -80,6 +85,12 @@ pub enum Record {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 const fn zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// Left out where nothing is to say.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn zero_time(ms: &i64) -> bool {
+    *ms == 0
 }
 
 /// One line of a trace file.

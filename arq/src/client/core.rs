@@ -156,6 +156,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
         let told = matches!(wish.standing, Standing::In | Standing::Asked { .. });
         if connected && told {
             wish.standing = Standing::Leaving;
+            trace::emit(|| Record::Leave { c: self.options.name.clone(), room: self.full_name(room) });
             self.push(frame::UNSUB, &UnsubRequest { room: room.as_str().to_owned() });
         } else {
             self.rooms.remove(room);
@@ -274,6 +275,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
         let history = wish.history();
         let presence = (wish.options.presence != proto::json::Presence::Off).then_some(wish.options.presence);
         let request = SubRequest { id, room: room.as_str().to_owned(), since, history, presence, format: None };
+        trace::emit(|| Record::Want { c: self.options.name.clone(), room: self.full_name(room), id });
         self.push(frame::SUB, &request);
     }
 

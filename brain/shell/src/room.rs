@@ -8,7 +8,8 @@ use brain_model::{Effect, Identity, Input, Note, Now, Rules, Why};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use proto::{NodeId, RoomKey, Subject};
+use prost::Message as _;
+use proto::{NodeId, RoomKey, Subject, v1};
 use spine::{Delivery, Spine};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -214,6 +215,8 @@ impl<S: Spine, C: WallClock, I: Ids> Task<S, C, I> {
                     user,
                     h: Hash16::of(&envelope),
                     op: None,
+                    at: at(&envelope),
+                    expires_at: 0,
                 });
             }
             Note::Head { epoch, term, pos, .. } => {
@@ -259,5 +262,13 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+/// The room's clock in an event, ms.
+fn at(envelope: &[u8]) -> i64 {
+    match v1::Envelope::decode(envelope).ok().and_then(|envelope| envelope.payload) {
+        Some(v1::envelope::Payload::Event(event)) => event.at,
+        _ => 0,
     }
 }

@@ -66,6 +66,11 @@ impl Calls {
         Ok((n, subject, rx))
     }
 
+    /// Questions without an answer yet.
+    pub(super) fn len(&self) -> usize {
+        self.open.lock().expect("no code panics while it holds this lock").waiting.len()
+    }
+
     pub(super) fn answered(&self, message: Message) {
         let n = message.subject.as_str().strip_prefix(&self.prefix).and_then(|n| u64::from_str_radix(n, 16).ok());
         let waiting =

@@ -214,6 +214,11 @@ impl Table {
         self.busy.len + self.stalled + self.leaving.load(Ordering::SeqCst)
     }
 
+    /// Slots that hold a command or rest.
+    pub(super) fn held(&self) -> usize {
+        self.busy.len + self.resting.len
+    }
+
     /// Takes nothing new from now on; what is in flight goes on.
     pub(super) fn close(&mut self) {
         self.closed = true;

@@ -166,7 +166,7 @@ async fn a_herd_asks_for_one_open() {
         assert!(matches!(reader.await.unwrap(), OpenOutcome::Served));
     }
     assert_eq!(world.times("open.").len(), 1);
-    assert!(world.replies.opens.is_empty());
+    assert!(world.replies.opens.len() == 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -285,7 +285,7 @@ impl Core {
         }
         self.live = place;
         for (id, sub) in self.subs.iter() {
-            if matches!(sub.phase, Phase::Live) {
+            if matches!(sub.phase, Phase::Live) || mutant!(LiveToAll) {
                 let events = batch.events.iter();
                 self.out.extend(events.map(|frame| Effect::Event {
                     id,

@@ -102,6 +102,9 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids>(
             }
         }
     }
+    if mutant!(SubscriptionLeaked) {
+        std::mem::forget(room.deliveries.take());
+    }
     room.shared.meters.rooms.dec();
 }
 

@@ -123,6 +123,7 @@ pub(super) async fn listen<S: Spine, C: WallClock, I: Ids>(shared: Arc<Shared<S,
                     judge_staleness(&shared, own, &mut told, &mut closing);
                     judge_brains(&shared, &mut brains);
                     open_suspects(&shared, &brains);
+                    shared.replies.measure();
                     shared.meters.in_flight.set(i64::try_from(shared.replies.in_flight()).unwrap_or(i64::MAX));
                     shared.meters.queue_bytes.set(i64::try_from(shared.connections.queued_bytes()).unwrap_or(i64::MAX));
                 }

@@ -119,6 +119,11 @@ impl Cables {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// How many connections this host has.
+    pub fn sockets(&self, host: &str) -> usize {
+        self.lock().live.values().filter(|cable| cable.here == host).count()
+    }
+
     /// The oldest connection between the two sides goes silent.
     pub fn silence(&self, left: &[String], right: &[String]) {
         let mut wiring = self.lock();

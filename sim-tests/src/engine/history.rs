@@ -80,8 +80,7 @@ impl History {
         let log = self.logs.entry(subject.to_owned()).or_insert_with(|| Log { room, kept: Vec::new() });
         let mut walk = log.kept.last().map(|last| last.walk.clone()).unwrap_or_default();
         let entry = walk.step(seq, body);
-        let valid = entry.iter().flat_map(|entry| &entry.envelopes);
-        let events: Vec<Record> = valid.filter_map(|envelope| logbook::commit(&log.room, envelope)).collect();
+        let events = entry.as_ref().map(|entry| logbook::records(&log.room, entry)).unwrap_or_default();
         let tombstone = entry.filter(|entry| entry.kind == Kind::Deleted as i32).map(|entry| (entry.epoch, u64::MAX));
         log.kept.push(Kept { seq, walk, events, tombstone });
     }

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
+use voltron_core::metrics::Metrics;
+
 use super::SimClock;
 
 /// Every host of a world, by name. Clones share it.
@@ -19,11 +21,13 @@ struct Host {
     stop: watch::Sender<bool>,
     /// The process has ended by itself.
     ended: bool,
+    /// Of its process.
+    metrics: Metrics,
 }
 
 impl Default for Host {
     fn default() -> Self {
-        Self { clock: SimClock::new(0), stop: watch::Sender::new(false), ended: false }
+        Self { clock: SimClock::new(0), stop: watch::Sender::new(false), ended: false, metrics: Metrics::new() }
     }
 }
 
@@ -44,6 +48,19 @@ impl Hosts {
             // The world holds the sender as long as it runs its processes.
             let _ = told.wait_for(|told| *told).await;
         }
+    }
+
+    /// A registry for the process that starts on this host.
+    pub fn metrics(&self, host: &str) -> Metrics {
+        let metrics = Metrics::new();
+        self.with(host, |host| host.metrics = metrics.clone());
+        metrics
+    }
+
+    /// What a gauge of this host's process says; `None`: it has no such gauge.
+    pub fn gauge(&self, host: &str, name: &str) -> Option<u64> {
+        let text = self.with(host, |host| host.metrics.encode());
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// The process on this host has ended by itself.

@@ -133,6 +133,10 @@ impl Engine for Leap {
         })
     }
 
+    fn tasks(&self, host: &str) -> Option<usize> {
+        Processes::tasks(host)
+    }
+
     fn now() -> Option<Duration> {
         Some(BEGAN.get()?.elapsed())
     }

@@ -5,6 +5,7 @@
 //! them stands the simulated broker, with the users and permissions of production.
 
 mod inhabitants;
+mod rest;
 
 use std::collections::VecDeque;
 use std::io;
@@ -174,6 +175,8 @@ impl World<'_> {
         (1..=FARMS).for_each(|n| self.farm(&mut engine, n));
         self.captured(&mut engine);
 
+        let watched = broker.clone();
+        let idle = self.idle(&mut engine, on_tick)?;
         let mut nemesis = Nemesis::new(self.plan, self.trace, broker, self.hosts.clone(), self.cables.clone());
         let world = &self.plan.world;
         let (run, settle) = (world.run.0.0, world.settle.0.0);
@@ -186,6 +189,7 @@ impl World<'_> {
         while engine.elapsed() < run + settle {
             self.pass(&mut engine, run + settle, on_tick)?;
         }
+        self.rest(&mut engine, &watched, &idle, on_tick)?;
         self.read_log(&mut engine, on_tick)?;
 
         let lines = self.trace.since(0);

@@ -46,7 +46,7 @@ impl Oracle for Committed {
                 let user = self.users.get(c).cloned().unwrap_or_default();
                 self.sent.insert((m.clone(), user, room.clone()));
             }
-            Record::Recv { c, room, epoch, seq, h } if *seq > 0 => {
+            Record::Recv { c, room, epoch, seq, h, .. } if *seq > 0 => {
                 let event = (room.clone(), *epoch, *seq, h.clone());
                 self.delivered.push(Delivered { n: line.n, client: c.clone(), event });
             }

@@ -20,7 +20,7 @@ impl Oracle for SameBytes {
 
     fn see(&mut self, line: &Line, found: &mut Findings) {
         let (who, room, epoch, seq, h) = match &line.record {
-            Record::Recv { c, room, epoch, seq, h } if *seq > 0 => (c.as_str(), room, *epoch, *seq, h),
+            Record::Recv { c, room, epoch, seq, h, .. } if *seq > 0 => (c.as_str(), room, *epoch, *seq, h),
             Record::Commit { room, epoch, seq, h, .. } if is_log(line) => ("the log", room, *epoch, *seq, h),
             _ => return,
         };

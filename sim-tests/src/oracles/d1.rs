@@ -2,13 +2,17 @@
 //!
 //! Judged once the trace is over: a command that was sent has an answer that is final (applied, or refused for good), and a
 //! client that was still subscribed when it went home has come to the last event of the log (of those
-//! stored up to [`LEAVING`] before it went: a ttl may end later). On the way no client was
+//! stored up to [`LEAVING`] before it went: a ttl may end later). A client wants a room from its SUB to its UNSUB, or to
+//! a refusal for good: on its last connection it is in every room that it wants and that exists. Every client whose
+//! token is known was greeted at least once. On the way no client was
 //! greeted more than [`GREETINGS_MAX`] times within a second: it waits longer after every failure. Looks at every command,
-//! every such subscription, and every connection.
+//! every such subscription, every wanted room, every client, and every connection.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use arq::client::Repeat;
+use proto::Code;
+use proto::error::Retry;
 use voltron_core::trace::{Line, Record};
 
 use super::{Findings, Oracle, is_log, place};
@@ -27,6 +31,12 @@ pub(super) struct Ends {
     commands: BTreeMap<(String, String), (u64, bool)>,
     /// Per (client, room): how far it came, and at which record; `None` as long as it waits for its SUB's answer.
     cursors: BTreeMap<(String, String), (u64, (u64, u64))>,
+    /// Per (client, room): the SUB by which it wants to be there.
+    wanted: BTreeMap<(String, String), u64>,
+    /// (client, room): subscribed on the connection of the moment.
+    inside: BTreeSet<(String, String)>,
+    /// Clients whose token is known and who were not greeted yet, with that record.
+    outside: BTreeMap<String, u64>,
     /// Per room: every place of the log, and whether somebody sent what stands there.
     log: BTreeMap<String, BTreeMap<(u64, u64), bool>>,
     /// When a Brain said that it stored a place of a room, microseconds.
@@ -61,7 +71,10 @@ impl Oracle for Ends {
             Record::Shut { c, .. } => {
                 self.left.insert(c.clone(), line.t);
             }
+            Record::Grant { c, .. } => drop(self.outside.entry(c.clone()).or_insert(line.n)),
             Record::Open { c, .. } => {
+                self.outside.remove(c);
+                self.inside.retain(|(other, _)| other != c);
                 self.left.remove(c);
                 let times = self.greeted.entry(c.clone()).or_default();
                 times.push_back(line.t);
@@ -83,10 +96,20 @@ impl Oracle for Ends {
             Record::Sub { c, room, epoch, seq, recovered, replay, .. } => {
                 // What is replayed still has to come.
                 let from = if *recovered || *replay > 0 { seq.saturating_sub(u64::from(*replay)) } else { *seq };
+                self.inside.insert((c.clone(), room.clone()));
                 self.cursors.insert((c.clone(), room.clone()), (line.n, (*epoch, from)));
             }
-            Record::Unsub { c, room, .. } => {
-                self.cursors.remove(&(c.clone(), room.clone()));
+            Record::Want { c, room, .. } => {
+                self.wanted.insert((c.clone(), room.clone()), line.n);
+            }
+            Record::Leave { c, room } => drop(self.wanted.remove(&(c.clone(), room.clone()))),
+            Record::Unsub { c, room, code } => {
+                let key = (c.clone(), room.clone());
+                self.cursors.remove(&key);
+                self.inside.remove(&key);
+                if for_good(*code) {
+                    self.wanted.remove(&key);
+                }
             }
             Record::Recv { c, room, epoch, seq, .. } if *seq > 0 => {
                 if let Some(cursor) = self.cursors.get_mut(&(c.clone(), room.clone())) {
@@ -112,6 +135,17 @@ impl Oracle for Ends {
         for ((c, m), (n, ended)) in &self.commands {
             found.check("D1", *n, *ended, || format!("{c} sent command {m} and never learned what became of it"));
         }
+        for (c, n) in &self.outside {
+            found.check("D1", *n, false, || format!("{c} was never greeted"));
+        }
+        for (key @ (c, room), n) in &self.wanted {
+            if self.head(c, room).is_none() {
+                continue;
+            }
+            found.check("D1", *n, self.inside.contains(key), || {
+                format!("{c} wants {room}, which exists, and is not in it at the end")
+            });
+        }
         for ((c, room), (n, reached)) in &self.cursors {
             let Some(head) = self.head(c, room) else { continue };
             found.check("D1", *n, *reached >= head, || {
@@ -119,4 +153,10 @@ impl Oracle for Ends {
             });
         }
     }
+}
+
+/// True if a client does not ask again after this code.
+fn for_good(code: u32) -> bool {
+    let known = u16::try_from(code).ok().and_then(Code::from_u16);
+    !known.is_some_and(|code| matches!(code.retry(), Retry::Later | Retry::Same))
 }

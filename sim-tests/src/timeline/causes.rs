@@ -161,6 +161,8 @@ impl<'a> Known<'a> {
             Record::Unsub { c, room, .. }
             | Record::Snap { c, room, .. }
             | Record::Gap { c, room, .. }
+            | Record::Want { c, room, .. }
+            | Record::Leave { c, room }
             | Record::Seen { c, room, .. } => {
                 causes.push(self.client(c, room, at));
             }
@@ -168,7 +170,7 @@ impl<'a> Known<'a> {
                 causes.push(self.client(c, room, at));
                 self.asked.insert((c, *id), at);
             }
-            Record::Got { c, id, room, .. } => {
+            Record::Got { c, id, room, .. } | Record::Denied { c, id, room, .. } => {
                 causes.push(before(self.asked.get(&(c.as_str(), *id)).copied()));
                 causes.push(message(self.appended.get(room).copied()));
                 causes.push(self.client(c, room, at));

@@ -32,15 +32,36 @@ fn one_message() -> Vec<Line> {
         ("broker", Record::Append { subject: "log.7.t.t.r.r".into(), seq: 1, expect: Some(0), h: h() }),
         (
             "brain-1",
-            Record::Commit { room: room.clone(), epoch: 9, seq: 1, m: m.clone(), user: "u".into(), h: h(), op: None },
+            Record::Commit {
+                room: room.clone(),
+                epoch: 9,
+                seq: 1,
+                m: m.clone(),
+                user: "u".into(),
+                h: h(),
+                op: None,
+                at: 0,
+                expires_at: 0,
+            },
         ),
         ("brain-1", Record::Answer { m: m.clone(), code: 0 }),
-        ("clients-2", Record::Recv { c: "client-2".into(), room: room.clone(), epoch: 9, seq: 1, h: h() }),
+        (
+            "clients-2",
+            Record::Recv {
+                c: "client-2".into(),
+                room: room.clone(),
+                epoch: 9,
+                seq: 1,
+                h: h(),
+                term: 1,
+                m: String::new(),
+            },
+        ),
         (
             "clients-1",
             Record::Ack { c, m: m.clone(), room: room.clone(), epoch: 9, seq: 1, code: 0, dup: false, ver: 0 },
         ),
-        ("log", Record::Commit { room, epoch: 9, seq: 1, m, user: "u".into(), h: h(), op: None }),
+        ("log", Record::Commit { room, epoch: 9, seq: 1, m, user: "u".into(), h: h(), op: None, at: 0, expires_at: 0 }),
     ])
 }
 

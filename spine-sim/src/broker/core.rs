@@ -152,6 +152,11 @@ impl Core {
         }
     }
 
+    pub(crate) fn subscribed(&self, name: &str, prefix: &str) -> usize {
+        let named = |sub: &Sub| self.conns.get(&sub.conn).is_some_and(|conn| conn.connect.name == name);
+        self.subs.values().filter(|sub| sub.pattern.starts_with(prefix.as_bytes()) && named(sub)).count()
+    }
+
     // === connections ===
 
     /// A new connection; its INFO waits in the output.

@@ -1,6 +1,7 @@
 //! A message that arrives on a stream's subject: the checks of its headers, the append, RePublish, the PubAck.
 
 use bytes::Bytes;
+use voltron_core::mutant;
 use voltron_core::trace::{self, Hash16, Record};
 
 use super::api::ApiError;
@@ -158,7 +159,13 @@ impl JetStream {
             && !faults.drop_republish.strikes()
         {
             let headers_only = stream.config.republish.as_ref().is_some_and(|republish| republish.headers_only);
-            out.push(republished(name, target, &kept, seq, previous, headers_only));
+            let message = republished(name, target, &kept, seq, previous, headers_only);
+            if mutant!(RepublishReordered) && seq.is_multiple_of(8) && self.late.is_none() {
+                self.late = Some(message);
+            } else {
+                out.push(message);
+                out.extend(self.late.take());
+            }
         }
         if let Some(reply) = reply
             && !stream.config.no_ack

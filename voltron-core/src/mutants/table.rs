@@ -174,6 +174,14 @@ pub const PLANTED: &[Planted] = &[
         mark: None,
         own: None,
     },
+    swarm("sub-unanswered", Mutant::SubUnanswered, "shield", &["D1"]),
+    swarm("subscription-leaked", Mutant::SubscriptionLeaked, "shield", &["R1"]),
+    swarm("gap-for-nothing", Mutant::GapForNothing, "shield", &["B2", "M1"]),
+    // Repaired by the Shields, so that no promise is broken: only the repairs themselves show it.
+    scenario("republish-reordered", Mutant::RepublishReordered, "spine-sim", "hostile", &["M1"])
+        .behind("shield.gap-repaired"),
+    swarm("ttl-ends-early", Mutant::TtlEndsEarly, "brain/model", &["L1", "A8"]),
+    swarm("live-to-all", Mutant::LiveToAll, "shield", &["E1"]),
     leak("wall-clock-read", Mutant::WallClockRead),
     leak("bare-entropy", Mutant::BareEntropy),
     leak("hash-map-order", Mutant::HashMapOrder),

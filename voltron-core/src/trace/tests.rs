@@ -15,7 +15,8 @@ fn one_of_each() -> Vec<Record> {
         Record::Send { c: c(), m: m(), room: room(), h: h(), op: serde_json::json!({"say": {"data": "h"}}) },
         Record::Ack { c: c(), m: m(), room: room(), epoch: 1, seq: 2, code: 0, dup: false, ver: 0 },
         Record::Ack { c: c(), m: m(), room: room(), epoch: u64::MAX, seq: 2, code: 0, dup: true, ver: 9 },
-        Record::Recv { c: c(), room: room(), epoch: 1, seq: 2, h: h() },
+        Record::Recv { c: c(), room: room(), epoch: 1, seq: 2, h: h(), term: 3, m: String::new() },
+        Record::Recv { c: c(), room: room(), epoch: 1, seq: 0, h: h(), term: 3, m: m() },
         Record::Sub { c: c(), room: room(), since: Some((1, 2)), epoch: 1, seq: 5, recovered: true, replay: 3 },
         Record::Sub { c: c(), room: room(), since: None, epoch: 1, seq: 5, recovered: false, replay: 0 },
         Record::Snap { c: c(), room: room(), epoch: 2, seq: 5 },
@@ -45,6 +46,8 @@ fn one_of_each() -> Vec<Record> {
             user: user(),
             h: h(),
             op: Some(serde_json::json!({"op": "unlocked"})),
+            at: 1_767_225_600_000,
+            expires_at: 1_767_225_600_500,
         },
         Record::Fenced { room: room(), term: 2 },
         Record::Answer { m: m(), code: 6001 },
@@ -61,6 +64,11 @@ fn one_of_each() -> Vec<Record> {
         Record::Bad { c: c(), m: m(), what: "a cut envelope".into(), codes: vec![1004] },
         Record::Told { c: c(), code: 1004 },
         Record::Grant { c: c(), m: "game-*".into(), a: vec!["sub".into()] },
+        Record::Want { c: c(), room: room(), id: 4 },
+        Record::Leave { c: c(), room: room() },
+        Record::Denied { c: c(), id: 7, room: room(), code: 5001 },
+        Record::Renew { room: room(), epoch: 1, at: 1_767_225_600_000 },
+        Record::Held { name: "tasks".into(), len: 7, rest: 7 },
     ]
 }
 
@@ -101,10 +109,15 @@ fn kind(record: &Record) -> usize {
         Bad { .. } => 30,
         Told { .. } => 31,
         Grant { .. } => 32,
+        Want { .. } => 33,
+        Leave { .. } => 34,
+        Denied { .. } => 35,
+        Renew { .. } => 36,
+        Held { .. } => 37,
     }
 }
 
-const KINDS: usize = 33;
+const KINDS: usize = 38;
 
 #[test]
 fn every_record_reads_back_from_its_line() {

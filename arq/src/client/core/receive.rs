@@ -125,7 +125,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
         let Ok(room) = RoomId::parse(&envelope.room_id) else {
             return self.unknown(message, "an event of a room whose name is no room id");
         };
-        let (epoch, seq, prev) = (event.epoch, event.seq, event.prev);
+        let (epoch, seq, prev, term) = (event.epoch, event.seq, event.prev, event.term);
         match event.body {
             Some(v1::event::Body::Snapshot(ref snapshot)) => {
                 if snapshot.last
@@ -141,8 +141,17 @@ impl<C: WallClock, I: Ids> Core<C, I> {
                 }
             }
             Some(v1::event::Body::Members(_) | v1::event::Body::Diff(_)) => {}
-            _ if seq > 0 => self.stored(&room, epoch, seq, prev, body),
-            _ => {}
+            _ if seq > 0 => self.stored(&room, (epoch, term), seq, prev, body),
+            // Not stored: the command's id tells it from all others.
+            _ => trace::emit(|| Record::Recv {
+                c: self.options.name.clone(),
+                room: self.full_name(&room),
+                epoch,
+                seq,
+                h: Hash16::of(body),
+                term,
+                m: MessageId::from_slice(&envelope.message_id).map(|id| id.to_string()).unwrap_or_default(),
+            }),
         }
         let bytes = Bytes::copy_from_slice(body);
         let envelope = Box::new(envelope);
@@ -150,13 +159,15 @@ impl<C: WallClock, I: Ids> Core<C, I> {
     }
 
     /// An event with a place in the log: the trace first, then the cursor.
-    fn stored(&mut self, room: &RoomId, epoch: u64, seq: u64, prev: u64, body: &[u8]) {
+    fn stored(&mut self, room: &RoomId, (epoch, term): (u64, u64), seq: u64, prev: u64, body: &[u8]) {
         trace::emit(|| Record::Recv {
             c: self.options.name.clone(),
             room: self.full_name(room),
             epoch,
             seq,
             h: Hash16::of(body),
+            term,
+            m: String::new(),
         });
         let Some(wish) = self.rooms.get_mut(room) else { return };
         if let Step::Gap { from, to } = wish.step(epoch, seq, prev) {
@@ -278,6 +289,14 @@ impl<C: WallClock, I: Ids> Core<C, I> {
                 seq,
                 h: Hash16::of(result.state.as_ref().map(ToString::to_string).unwrap_or_default().as_bytes()),
                 state: result.state.as_ref().map(state_json),
+            });
+        } else {
+            let code = result.code.unwrap_or(0).into();
+            trace::emit(|| Record::Denied {
+                c: self.options.name.clone(),
+                id: result.id,
+                room: self.full_name(&room),
+                code,
             });
         }
         self.events.push_back(ClientEvent::Got {

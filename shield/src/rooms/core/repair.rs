@@ -2,6 +2,7 @@
 //! subscribers away to come anew.
 
 use proto::Code;
+use voltron_core::mutant;
 
 use super::{Core, Effect, Entry, Fit, Note, READS_MAX, RESOLVES_MAX, Repair, Ring};
 use crate::outbox::Class;
@@ -12,6 +13,9 @@ impl Core {
         // Who came after the take-over did not see its entry.
         if (epoch, term) >= (cursor.epoch, cursor.term) {
             self.owner = Some((node.to_owned(), term));
+        }
+        if mutant!(GapForNothing) && epoch == cursor.epoch && pos == cursor.fence {
+            return self.unrecoverable();
         }
         if epoch > cursor.epoch {
             self.announce();

@@ -8,7 +8,7 @@ use proto::json::{SubResult, Unsubbed};
 use proto::{Code, frame, v1};
 use spine::{Spine, StreamSeq, Via};
 use voltron_core::trace::{self, Record};
-use voltron_core::{Ids, WallClock, mark};
+use voltron_core::{Ids, WallClock, mark, mutant};
 
 use super::seat::{come_again, refuse};
 use super::{Room, ask};
@@ -34,6 +34,9 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
             Effect::Refuse { id, code, message } => {
                 if let Some(seat) = self.seats.remove(&id) {
                     self.shared.meters.subscriptions.dec();
+                    if mutant!(SubUnanswered) && code == Code::Unavailable {
+                        return;
+                    }
                     if code == Code::RoomAbsent {
                         self.shared.absent.note(&self.route.key, seat.asked);
                     }
@@ -110,6 +113,7 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
                 meters.recoveries.inc();
             }
             Note::Unrecoverable => {
+                mark!("shield.unrecoverable");
                 meters.unrecoverable.inc();
                 tracing::warn!(room = %self.route.key, "a gap could not be closed: subscribers must come anew");
             }

@@ -153,6 +153,12 @@ impl Processes {
         Err(format!("a task of {name} outlived it: start it with voltron_core::tasks::spawn"))
     }
 
+    /// How many tasks of this process live.
+    pub(super) fn tasks(name: &str) -> Option<usize> {
+        let process = Self::at(name)?;
+        Some(table(|table| table.tasks.values().filter(|owner| **owner == process).count()))
+    }
+
     /// Why a process ended by itself, if one did.
     pub(super) fn failed(&self) -> Option<String> {
         table(|table| table.failed.take())

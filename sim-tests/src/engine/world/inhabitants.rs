@@ -8,7 +8,6 @@ use arc_swap::ArcSwap;
 use brain_shell::cores::{Cores, Model};
 use spine::UserSpec;
 use spine_sim::{Broker, BrokerOptions, SimSpine};
-use voltron_core::metrics::Metrics;
 use voltron_core::trace::{self, Record};
 use voltron_core::{AllowAll, Net as _};
 
@@ -78,7 +77,7 @@ impl World<'_> {
                     clock: hosts.clock(&name),
                     ids,
                     config: config.clone(),
-                    metrics: Metrics::new(),
+                    metrics: hosts.metrics(&name),
                 };
                 brain_shell::run_on(cores, parts, told).await?;
                 hosts.ended(&name);
@@ -110,7 +109,7 @@ impl World<'_> {
                     overseer: Arc::new(AllowAll),
                     keys: Arc::new(ArcSwap::from_pointee(shield::Keys::new(&config.auth, None, Some(&secret))?)),
                     config,
-                    metrics: Metrics::new(),
+                    metrics: hosts.metrics(&name),
                 };
                 shield::serve(parts, told).await;
                 hosts.ended(&name);

@@ -2,6 +2,8 @@
 //! two that differ, so that what is wrong with it stands in the test.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod causes;
+
 use std::path::Path;
 
 use serde_json::{Value, json};

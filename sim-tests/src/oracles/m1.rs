@@ -1,0 +1,93 @@
+//! M1: marks that name a repair, a retry or a loss are not reached where nothing is wrong.
+//!
+//! A promise that is kept by repairing hides the bug behind the repair: events that leave in the wrong order are put in
+//! order again, and every other oracle is content. So each of [`FORBIDDEN`] needs a trouble that explains it: one that is
+//! open, or has ended less than [`CALM`] before. Only a world that tells what is left at its end (`held`) tells all of its
+//! troubles, too: of any other trace nothing is judged. Looks at every such mark, and at every second in which none may be
+//! reached.
+
+use voltron_core::trace::{Line, Record};
+
+use super::calm::Calm;
+use super::{Findings, Oracle};
+
+/// How long a trouble explains what follows, microseconds: longer than any timeout, retry and reconnect of the product.
+const CALM: u64 = 15_000_000;
+/// One look a second of calm, microseconds.
+const LOOK: u64 = 1_000_000;
+
+/// Every mark that needs a trouble, and whether a trouble of the edge is enough.
+const FORBIDDEN: [(&str, bool); 18] = [
+    ("brain.clock-behind", false),
+    ("brain.commit-resolved-mine", false),
+    ("brain.commit-resolved-other", false),
+    ("brain.commit-retried", false),
+    ("brain.fenced", false),
+    ("brain.generation-changed", false),
+    ("brain.head-lost", false),
+    ("brain.log-full", false),
+    ("brain.new-epoch", false),
+    ("brain.take-over", false),
+    ("brain.void-in-the-way", false),
+    ("shield.gap", false),
+    ("shield.gap-repaired", false),
+    ("shield.outcome-unknown", false),
+    ("shield.slow-consumer", true),
+    ("shield.unrecoverable", false),
+    ("spine.delivery-lost", false),
+    ("spine.reconnect", false),
+];
+
+#[derive(Default)]
+pub(super) struct NothingToRepair {
+    calm: Calm,
+    looked: u64,
+    seconds: u64,
+    /// Each mark, with what is wrong with it.
+    marks: Vec<(u64, Option<String>)>,
+    /// The trace is a simulated world's.
+    told: bool,
+}
+
+impl Oracle for NothingToRepair {
+    fn name(&self) -> &'static str {
+        "M1"
+    }
+
+    fn see(&mut self, line: &Line, _found: &mut Findings) {
+        self.calm.see(line);
+        self.told |= matches!(line.record, Record::Held { .. });
+        if line.t >= self.looked + LOOK && self.calm.servers(line.t, CALM) {
+            self.looked = line.t;
+            self.seconds += 1;
+        }
+        let Record::Mark { name } = &line.record else { return };
+        let Some((_, edge)) = FORBIDDEN.iter().find(|(forbidden, _)| forbidden == name) else { return };
+        let calm = if *edge { self.calm.everywhere(line.t, CALM) } else { self.calm.servers(line.t, CALM) };
+        let what = || format!("{} reached {name}, and nothing had been wrong for {} s", line.host, CALM / 1_000_000);
+        self.marks.push((line.n, calm.then(what)));
+    }
+
+    fn end(&mut self, found: &mut Findings) {
+        if !self.told {
+            return;
+        }
+        (0..self.seconds).for_each(|_| found.check("M1", 0, true, String::new));
+        for (n, objection) in &self.marks {
+            found.check("M1", *n, objection.is_none(), || objection.clone().unwrap_or_default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_forbidden_mark_is_one_of_ours() {
+        for (name, _) in FORBIDDEN {
+            assert!(voltron_core::marks::known(name), "{name}");
+        }
+        assert!(FORBIDDEN.is_sorted_by(|a, b| a.0 < b.0));
+    }
+}
