@@ -5,9 +5,10 @@
 mod bad;
 mod commands;
 pub mod link;
+mod renewal;
 mod stranger;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use arq::client::{Client, ClientEvent, Core, CoreOptions, Frame, Repeat, SubOptions, Target, command_json};
@@ -24,6 +25,7 @@ use crate::scenario::Verb;
 use crate::seed::Draw;
 use commands::Versions;
 use link::{Manner, PIECE_MAX, Rough, Switch};
+pub use renewal::Renewal;
 pub use stranger::Token;
 
 /// The longest wait for a stream and its handshake together.
@@ -36,6 +38,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 const TROUBLE_LATE_MAX: Duration = Duration::from_secs(1);
 /// How many unanswered commands are kept to repeat one of them later.
 const REMEMBERED: usize = 64;
+/// How many finished commands are kept to repeat one of them: more than a room remembers of one user.
+const FINISHED: usize = 512;
+/// How many more commands than a connection may send at once make a flood, and the most that a flood has.
+const FLOOD_BEYOND: u32 = 8;
+const FLOOD_MAX: u32 = 200;
 
 /// What one client does when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +70,8 @@ pub struct Script {
     pub plain: bool,
     /// Tokens that nobody should take.
     pub strange: Vec<Token>,
+    /// Tokens to present on a living connection.
+    pub renewals: Vec<Renewal>,
     /// `host:port` of every Shield, in the order in which this client tries them.
     pub shields: Vec<String>,
     /// Subscribed from the start on.
@@ -80,6 +89,9 @@ fn repeat() -> Repeat {
     Repeat { sends: 60, pause: Duration::from_millis(50), pause_max: Duration::from_secs(1), ..Repeat::default() }
 }
 
+/// How a client asks for its rooms.
+const WISH: SubOptions = SubOptions { since: None, history: 0, presence: proto::json::Presence::Off, persist: true };
+
 /// Plays one script to its end, over a link with this switch.
 pub async fn play<N: Net, C: WallClock, I: Ids>(net: N, clock: C, ids: I, script: Script, switch: Switch) {
     for grant in &script.grants {
@@ -87,7 +99,7 @@ pub async fn play<N: Net, C: WallClock, I: Ids>(net: N, clock: C, ids: I, script
     }
     let mut core = Core::new(CoreOptions { repeat: repeat(), ..CoreOptions::new(&script.name) }, clock.clone(), ids);
     for room in &script.rooms {
-        core.subscribe(room, SubOptions { persist: true, ..SubOptions::default() });
+        core.subscribe(room, WISH);
     }
     let start = Instant::now();
     let ends = start + script.ends;
@@ -101,7 +113,9 @@ pub async fn play<N: Net, C: WallClock, I: Ids>(net: N, clock: C, ids: I, script
         said: 0,
         open: BTreeMap::new(),
         versions: Versions::default(),
-        finished: None,
+        finished: VecDeque::new(),
+        away: BTreeSet::new(),
+        burst: 0,
         home: false,
     };
     let mut shield = 0;
@@ -129,7 +143,12 @@ struct Player<C> {
     /// Sent and not finished: what it takes to build the same bytes again.
     open: BTreeMap<MessageId, Sent>,
     versions: Versions,
-    finished: Option<Sent>,
+    /// Oldest first.
+    finished: VecDeque<Sent>,
+    /// Left, and not come back to.
+    away: BTreeSet<RoomId>,
+    /// PUBs at once, as the last HELLO said.
+    burst: u32,
     home: bool,
 }
 
@@ -188,6 +207,7 @@ impl<C: WallClock> Player<C> {
                 event = client.next() => match event {
                     Some(ClientEvent::Hello(hello)) => {
                         greeted = true;
+                        self.burst = hello.limits.pub_burst;
                         self.tenant = hello.tenant;
                         self.limit = usize::try_from(hello.limits.message_bytes).unwrap_or(usize::MAX);
                     }
@@ -226,13 +246,7 @@ impl<C: WallClock> Player<C> {
         if let Some(command) =
             commands::command(deed.verb, &mut draw, text, room.as_str(), &self.versions, head, self.script.plain)
         {
-            let timestamp = self.clock.now_ms();
-            if let Ok(message_id) = client.publish(&room, command.clone(), true) {
-                if self.open.len() == REMEMBERED {
-                    self.open.pop_first();
-                }
-                self.open.insert(message_id, Sent { message_id, room, timestamp, command });
-            }
+            self.send(client, room, command);
             return Next::Here;
         }
         let ms = |draw: &mut Draw, low, high| Duration::from_millis(draw.between(low, high));
@@ -240,7 +254,15 @@ impl<C: WallClock> Player<C> {
             Verb::Resume => return Next::Elsewhere,
             Verb::HangUp => return Next::Again,
             Verb::Get => drop(client.get(&room)),
-            Verb::Repeat => self.repeat(client),
+            Verb::Repeat => self.repeat(client, &mut draw),
+            Verb::Leave => self.leave(client, &room, &mut draw),
+            Verb::Renew => self.renew(client, &mut draw),
+            Verb::Flood => {
+                for n in 0..self.burst.saturating_add(FLOOD_BEYOND).min(FLOOD_MAX) {
+                    let text = format!("{} {} of a flood, {n}", self.script.name, self.said);
+                    self.send(client, room.clone(), arq::client::say("text", text));
+                }
+            }
             Verb::Stall => {
                 let lasts = ms(&mut draw, 200, 4_000);
                 self.switch.stall(lasts);
@@ -279,11 +301,54 @@ impl<C: WallClock> Player<C> {
         Next::Here
     }
 
-    fn repeat<S, I: Ids>(&self, client: &mut Client<S, C, I>)
+    fn send<S, I: Ids>(&mut self, client: &mut Client<S, C, I>, room: RoomId, command: v1::Command)
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
     {
-        let Some(sent) = &self.finished else { return };
+        let timestamp = self.clock.now_ms();
+        if let Ok(message_id) = client.publish(&room, command.clone(), true) {
+            if self.open.len() == REMEMBERED {
+                self.open.pop_first();
+            }
+            self.open.insert(message_id, Sent { message_id, room, timestamp, command });
+        }
+    }
+
+    /// Leaves, and comes back in the same moment or at the next such deed.
+    fn leave<S, I: Ids>(&mut self, client: &mut Client<S, C, I>, room: &RoomId, draw: &mut Draw)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+    {
+        if !self.away.remove(room) {
+            client.unsubscribe(room);
+            if draw.chance(50) {
+                self.away.insert(room.clone());
+                return;
+            }
+        }
+        client.subscribe(room, WISH);
+    }
+
+    /// Presents another token, and records what that must meet.
+    fn renew<S, I: Ids>(&self, client: &mut Client<S, C, I>, draw: &mut Draw)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+    {
+        if self.script.renewals.is_empty() {
+            return;
+        }
+        let renewal = draw.pick(&self.script.renewals);
+        renewal.told_as(&self.script.name);
+        client.authenticate(&renewal.token);
+    }
+
+    fn repeat<S, I: Ids>(&self, client: &mut Client<S, C, I>, draw: &mut Draw)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+    {
+        let last = self.finished.len().saturating_sub(1);
+        let at = if draw.chance(60) { last } else { usize::try_from(draw.below(last as u64 + 1)).unwrap_or(last) };
+        let Some(sent) = self.finished.get(at) else { return };
         client.raw(Frame::Binary(again(sent)));
         trace::emit(|| Record::Send {
             c: self.script.name.clone(),
@@ -316,6 +381,10 @@ impl<C: WallClock> Player<C> {
     fn note(&mut self, event: &ClientEvent) {
         match event {
             ClientEvent::Err { code, .. } => told(&self.script.name, *code),
+            // A mere reminder that the token ends soon answers nothing.
+            ClientEvent::Auth(result) if result.refresh != Some(true) => {
+                told(&self.script.name, result.code.unwrap_or(0));
+            }
             ClientEvent::Stray { id, code } if *id >= bad::ASKED_FROM => {
                 told(&self.script.name, u16::try_from(*code).unwrap_or(u16::MAX));
             }
@@ -329,7 +398,10 @@ impl<C: WallClock> Player<C> {
         self.versions.told(sent.room.as_str(), &sent.command, ack.code, ack.seq, ack.ver);
         // An ephemeral one is not deduplicated: its repeat would be another.
         if ack.code == 0 && ack.seq > 0 {
-            self.finished = Some(sent);
+            if self.finished.len() == FINISHED {
+                self.finished.pop_front();
+            }
+            self.finished.push_back(sent);
         }
     }
 }

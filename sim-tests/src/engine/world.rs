@@ -253,6 +253,7 @@ impl World<'_> {
             seed: self.plan.seed,
             plain: self.plan.twin.is_some(),
             token: tokens::with_grants(&secret, audience, &tenant, &user, now_s, grants.clone()),
+            renewals: tokens::renewals(&secret, audience, &tenant, &user, now_s, &grants),
             grants,
             strange: tokens::strange(&secret, audience, &tenant, &user, now_s),
             shields: (0..world.shields).map(|n| format!("shield-{}:4000", (first + n) % world.shields + 1)).collect(),

@@ -29,6 +29,10 @@ impl Scenario {
             (Verb::Pieces, weight(&self.traffic.pieces, (1, 3))),
             (Verb::Bad, weight(&self.traffic.bad, (1, 5))),
             (Verb::Stranger, weight(&self.traffic.stranger, (1, 2))),
+            (Verb::Leave, weight(&self.traffic.leave, (1, 4))),
+            (Verb::Renew, weight(&self.traffic.renew, (1, 2))),
+            // Heavy: only where a scenario asks for it.
+            (Verb::Flood, weight(&self.traffic.flood, (0, 0))),
         ];
         if verbs[0].1 + verbs[1].1 == 0 {
             // Without a command there is nothing to repeat and nothing to judge.
@@ -68,6 +72,8 @@ fn comparable(op: Op, twin: &Twin, world: &WorldPlan) -> Option<Op> {
     let subject = twin.silence.as_ref().is_some_and(|tenant| *tenant == world.tenant_of(op.client));
     match op.r#do {
         Verb::Bad | Verb::Stranger | Verb::Pieces | Verb::Stall | Verb::Silence => subject.then_some(op),
+        // Who is away misses what the others' lists hold.
+        Verb::Leave | Verb::Renew | Verb::Flood => subject.then_some(op),
         Verb::Publish | Verb::Set | Verb::Delete | Verb::Lock | Verb::Unlock | Verb::Repeat => {
             // The first clients of a tenant have a room each, the others listen.
             let own = (op.client - 1) / world.tenants + 1;

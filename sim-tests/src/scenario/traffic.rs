@@ -26,8 +26,14 @@ pub struct Traffic {
     pub get: Option<Drawn<u32>>,
     /// Says something ephemeral.
     pub whisper: Option<Drawn<u32>>,
-    /// Sends its last finished command once more, the same bytes.
+    /// Sends a finished command once more, the same bytes: mostly the last one, sometimes one that is long past.
     pub repeat: Option<Drawn<u32>>,
+    /// Leaves a room, and comes back at once or at the next such operation.
+    pub leave: Option<Drawn<u32>>,
+    /// Presents another token on the living connection, one that holds or one that does not.
+    pub renew: Option<Drawn<u32>>,
+    /// Says more at once than one connection may.
+    pub flood: Option<Drawn<u32>>,
     /// Drops its socket and resumes on another Shield.
     pub resume: Option<Drawn<u32>>,
     /// Drops its socket and comes back to the same Shield.
@@ -76,8 +82,14 @@ pub enum Verb {
     Get,
     /// An ephemeral `say`.
     Whisper,
-    /// The last finished command again, the same bytes.
+    /// A finished command again, the same bytes.
     Repeat,
+    /// Leaves the room, or comes back to it.
+    Leave,
+    /// Presents another token.
+    Renew,
+    /// Says more at once than it may.
+    Flood,
     /// Drops the socket and resumes on the next Shield.
     Resume,
     /// Drops the socket and comes back to the same Shield.
@@ -105,6 +117,9 @@ impl fmt::Display for Verb {
             Self::Get => "get",
             Self::Whisper => "whisper",
             Self::Repeat => "repeat",
+            Self::Leave => "leave",
+            Self::Renew => "renew",
+            Self::Flood => "flood",
             Self::Resume => "resume",
             Self::HangUp => "hang_up",
             Self::Stall => "stall",
