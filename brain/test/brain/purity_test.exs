@@ -18,8 +18,8 @@ defmodule Brain.PurityTest do
   @some %{
     ArgumentError => [:exception],
     Enum =>
-      ~w(all? any? chunk_by count drop drop_while each empty? filter find flat_map into map map_reduce max min member?
-         reduce reduce_while reject reverse sort sort_by split split_while sum take take_while to_list zip)a,
+      ~w(all? any? at chunk_by count drop drop_while each empty? filter find find_value flat_map into map map_reduce max min
+         member? reduce reduce_while reject reverse sort sort_by split split_while sum take take_while to_list zip)a,
     Kernel => [:inspect, :struct!],
     String => [:starts_with?, :valid?],
     String.Chars => [:to_string],
