@@ -52,6 +52,10 @@ defmodule Brain.NatsServer do
   @spec restart(pid) :: :ok
   def restart(server), do: GenServer.call(server, :restart, 2 * @limit_ms)
 
+  @doc "`kill -9`, after which nothing of what was stored is there any more."
+  @spec lose_store(pid) :: :ok
+  def lose_store(server), do: GenServer.call(server, :lose_store, @limit_ms)
+
   @doc "SIGSTOP: its connections stay open and nobody answers. Returns when all its threads stand still."
   @spec pause(pid) :: :ok
   def pause(server), do: GenServer.call(server, :pause, @limit_ms)
@@ -77,6 +81,13 @@ defmodule Brain.NatsServer do
   @impl true
   def handle_call(:port, _from, state), do: {:reply, state.port, state}
   def handle_call(:kill, _from, state), do: {:reply, :ok, stop(state)}
+
+  def handle_call(:lose_store, _from, state) do
+    state = stop(state)
+    File.rm_rf!(Path.join(state.folder, "data"))
+    {:reply, :ok, state}
+  end
+
   def handle_call(:restart, _from, state), do: {:reply, :ok, start(stop(state))}
 
   def handle_call(:pause, _from, state) do
