@@ -4,6 +4,7 @@
 //! One `Spine` value = one connection = one NATS user. Cloning it shares that connection.
 
 pub mod buffer;
+mod configured;
 #[cfg(feature = "contract")]
 pub mod contract;
 pub mod jetstream;
@@ -23,6 +24,7 @@ use futures_core::Stream;
 use proto::{Pattern, Subject};
 use tokio::sync::watch;
 
+pub use configured::Role;
 #[cfg(feature = "nats")]
 pub use nats::NatsSpine;
 pub use options::SpineOptions;

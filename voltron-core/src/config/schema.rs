@@ -157,7 +157,8 @@ schema! {
     }
     /// The Spine: NATS with JetStream.
     nats: Nats {
-        /// Servers of one cluster, `nats://host:port`, tried in this order.
+        /// Servers of one cluster, `nats://host:port`. Each process begins at a place that its node's name draws, so that
+        /// the first server does not carry everything, and goes on in this order.
         urls: Vec<String> = vec!["nats://127.0.0.1:4222".to_owned()], "";
         /// The Shield's NATS user, in the account `APP` of ops/nats/users.conf. The Brain's two users stand in `[brain]`.
         /// Without users, the broker has one account.
