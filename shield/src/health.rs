@@ -16,6 +16,10 @@ pub(crate) struct Health {
     inbox: AtomicBool,
     stale: AtomicBool,
     draining: AtomicBool,
+    /// Our own heartbeat came back on this connection.
+    echoed: AtomicBool,
+    /// A Brain was heard lately.
+    brain: AtomicBool,
     /// Rooms whose owner left a command without an answer.
     suspects: Mutex<BTreeSet<RoomKey>>,
 }
@@ -28,6 +32,18 @@ impl Health {
 
     pub(crate) fn set_linked(&self, up: bool) {
         self.linked.store(up, Ordering::Release);
+        if !up {
+            self.echoed.store(false, Ordering::Release);
+        }
+    }
+
+    /// Our own heartbeat came back: the broker hears us, and we it.
+    pub(crate) fn echoed(&self) {
+        self.echoed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn set_brain(&self, heard: bool) {
+        self.brain.store(heard, Ordering::Release);
     }
 
     /// Answers can arrive.
@@ -67,6 +83,10 @@ impl Health {
             Some("starting: the reply inbox is not subscribed yet")
         } else if self.stale() {
             Some("stale: our own heartbeat does not come back from NATS")
+        } else if !self.echoed.load(Ordering::Acquire) {
+            Some("starting: our own heartbeat has not come back from NATS yet")
+        } else if !self.brain.load(Ordering::Acquire) {
+            Some("no Brain: no heartbeat of any Brain was heard within [brain] down_after_ms; see the Brains' /readyz")
         } else {
             None
         }
@@ -83,5 +103,40 @@ impl Health {
     /// The rooms of [`Health::unanswered`] since the last call.
     pub(crate) fn take_suspects(&self) -> BTreeSet<RoomKey> {
         std::mem::take(&mut *self.suspects.lock().expect("no code panics while it holds this lock"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_who_is_connected_hears_itself_and_a_brain() {
+        let health = Health::default();
+        let says = |words: &str| assert!(health.unready().is_some_and(|why| why.contains(words)), "{words}");
+        says("the Spine is away");
+        health.set_linked(true);
+        says("reply inbox");
+        health.inbox_ready();
+        says("our own heartbeat has not come back");
+        health.echoed();
+        says("no Brain");
+        health.set_brain(true);
+        assert_eq!(health.unready(), None);
+        health.set_brain(false);
+        says("no Brain");
+        health.set_brain(true);
+        health.set_stale(true);
+        says("stale");
+        health.set_stale(false);
+        // What was heard on a connection says nothing of the next one.
+        health.set_linked(false);
+        says("the Spine is away");
+        health.set_linked(true);
+        says("our own heartbeat has not come back");
+        health.echoed();
+        assert_eq!(health.unready(), None);
+        health.drain();
+        says("draining");
     }
 }

@@ -261,6 +261,18 @@ async fn the_broker_away_and_back() {
 }
 
 #[tokio::test]
+async fn without_a_brain_a_shield_is_not_ready() {
+    let mut config = config();
+    config.brain.heartbeat_ms = 20;
+    config.brain.down_after_ms = 200;
+    let world = World::new(config).await;
+    world.brain.abort();
+    world.until_ready(false).await;
+    assert!(world.http("/readyz").await.contains("no Brain"));
+    assert!(world.http("/healthz").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
 async fn draining_answers_tells_and_ends() {
     let mut config = config();
     config.drain.spread_s = 3;

@@ -72,6 +72,11 @@ impl Metrics {
         self.keep(Kind::Counter, name, help, Counter::default())
     }
 
+    /// Registers a counter that somebody else made; it is shown as `{name}_total`.
+    pub fn counted(&self, name: &str, help: &str, counter: Counter) {
+        self.add(Kind::Counter, name, help, counter);
+    }
+
     /// Registers counters with labels; they are shown as `{name}_total{…}`. Labels must be few: never a tenant or a room.
     pub fn counters<L: Labels>(&self, name: &str, help: &str) -> Family<L, Counter> {
         self.keep(Kind::Counter, name, help, Family::default())

@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -49,6 +50,47 @@ pub trait TraceSink: Send + Sync + 'static {
 #[must_use = "dropping it ends the trace"]
 pub struct Telemetry {
     trace: Option<Arc<dyn Flush>>,
+    dropped: Counter,
+}
+
+impl Telemetry {
+    /// How many log lines were not written, for the metrics of this process.
+    pub fn lines_dropped(&self) -> Counter {
+        self.dropped.clone()
+    }
+}
+
+/// Help of the metric that shows [`Telemetry::lines_dropped`].
+pub const LINES_DROPPED: &str = "Log lines that were not written: standard error is slow or closed";
+
+/// Where log lines go. A line that the device does not take is counted, and its error ends here: the subscriber would write
+/// it to the same device.
+#[derive(Clone)]
+struct Lines<F> {
+    device: F,
+    dropped: Counter,
+}
+
+impl<'w, W: Write, F: Fn() -> W + Clone> MakeWriter<'w> for Lines<F> {
+    type Writer = Self;
+
+    fn make_writer(&'w self) -> Self {
+        self.clone()
+    }
+}
+
+impl<W: Write, F: Fn() -> W> Write for Lines<F> {
+    /// Called once a line.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if (self.device)().write_all(line).is_err() {
+            self.dropped.inc();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 trait Flush: Send + Sync {
@@ -65,9 +107,11 @@ pub fn init(log: &Log, host: &str) -> Result<Telemetry, TelemetryError> {
             Some(Arc::new(LineSink::new(host, file)))
         }
     };
-    let subscriber = subscriber(log, io::stderr, sink.clone());
+    let dropped = Counter::default();
+    let lines = Lines { device: io::stderr, dropped: dropped.clone() };
+    let subscriber = subscriber(log, lines, sink.clone());
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Twice)?;
-    Ok(Telemetry { trace: sink.map(|sink| sink as Arc<dyn Flush>) })
+    Ok(Telemetry { trace: sink.map(|sink| sink as Arc<dyn Flush>), dropped })
 }
 
 /// What [`init`] installs, as a value: log lines to `writer`, records to `sink` if there is one.

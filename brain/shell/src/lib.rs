@@ -13,6 +13,7 @@ mod calls;
 pub mod cores;
 mod metrics;
 mod node;
+mod readiness;
 mod room;
 mod tails;
 
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use cores::{Cores, Model};
 use proto::NodeId;
+pub use readiness::Readiness;
 use spine::{EnsureError, Spine};
 use voltron_core::config::Config;
 use voltron_core::metrics::Metrics;
@@ -76,7 +78,20 @@ pub async fn run_until<S: Spine, C: WallClock, I: Ids>(
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(),
 ) -> Result<(), ShellError> {
-    node::run(Arc::new(Model), parts, shutdown, ready).await
+    run_shown(parts, shutdown, ready, Readiness::default()).await
+}
+
+/// As [`run_until`]; `readiness` tells at any time whether the node can serve.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_shown<S: Spine, C: WallClock, I: Ids>(
+    parts: BrainParts<S, C, I>,
+    shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+    readiness: Readiness,
+) -> Result<(), ShellError> {
+    node::run(Arc::new(Model), parts, shutdown, ready, readiness).await
 }
 
 /// As [`run`], on other cores than the model's.
@@ -88,5 +103,5 @@ pub async fn run_on<S: Spine, C: WallClock, I: Ids>(
     parts: BrainParts<S, C, I>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ShellError> {
-    node::run(cores, parts, shutdown, || {}).await
+    node::run(cores, parts, shutdown, || {}, Readiness::default()).await
 }

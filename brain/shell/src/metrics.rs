@@ -1,7 +1,12 @@
 //! A node's metrics.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use brain_model::Outcome;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use proto::RoomKey;
 use voltron_core::metrics::Metrics;
 
 /// The values; cloning shares them.
@@ -19,6 +24,47 @@ pub(crate) struct Counts {
     pub(crate) unreadable: Counter,
     pub(crate) lost: Counter,
     pub(crate) publish_failed: Counter,
+    pub(crate) rooms_crashed: Counter,
+    pub(crate) snapshots: Counter,
+    pub(crate) snapshots_failed: Counter,
+    pub(crate) snapshots_pending: Gauge,
+    pub(crate) ready: Gauge,
+    pub(crate) streams_ensured: Counter,
+    pub(crate) spine_up: Gauge,
+}
+
+/// Rooms whose newest snapshot is not stored yet: from the moment when a room wants it until it is stored or the room
+/// leaves.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshots(Mutex<BTreeSet<RoomKey>>);
+
+impl Snapshots {
+    /// A room writes a snapshot.
+    pub(crate) fn begun(&self, counts: &Counts, room: &RoomKey) {
+        self.change(counts, |pending| pending.insert(room.clone()));
+    }
+
+    /// It ended so.
+    pub(crate) fn ended(&self, counts: &Counts, room: &RoomKey, outcome: Outcome) {
+        if matches!(outcome, Outcome::Stored(_)) {
+            counts.snapshots.inc();
+            self.left(counts, room);
+        } else {
+            counts.snapshots_failed.inc();
+        }
+    }
+
+    /// The room is not here any more.
+    pub(crate) fn left(&self, counts: &Counts, room: &RoomKey) {
+        self.change(counts, |pending| pending.remove(room));
+    }
+
+    fn change(&self, counts: &Counts, change: impl FnOnce(&mut BTreeSet<RoomKey>) -> bool) {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if change(&mut pending) {
+            counts.snapshots_pending.set(i64::try_from(pending.len()).unwrap_or(i64::MAX));
+        }
+    }
 }
 
 impl Counts {
@@ -36,6 +82,16 @@ impl Counts {
             unreadable: metrics.counter("brain_requests_unreadable", "Requests refused before they came to a room"),
             lost: metrics.counter("brain_deliveries_lost", "Messages dropped because a subscription was full"),
             publish_failed: metrics.counter("brain_publish_failed", "Answers and live events that could not be sent"),
+            rooms_crashed: metrics.counter("brain_rooms_crashed", "Room processes that ended by an error"),
+            snapshots: metrics.counter("brain_snapshots", "Snapshots stored"),
+            snapshots_failed: metrics
+                .counter("brain_snapshots_failed", "Snapshots that could not be stored, or not surely"),
+            snapshots_pending: metrics
+                .gauge("brain_snapshots_pending", "Rooms whose newest snapshot is not stored yet"),
+            ready: metrics.gauge("brain_ready", "1 while the node can serve rooms: what /readyz says"),
+            streams_ensured: metrics
+                .counter("brain_streams_ensured", "Times that the streams were found right, or made so"),
+            spine_up: metrics.gauge("brain_spine_up", "1 while both connections to NATS are up"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod place;
 mod prepare;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -20,13 +21,15 @@ use proto::internal::{Heartbeat, Open};
 use proto::subject::OPEN_QUEUE;
 use proto::{Pattern, RoomId, RoomKey, Subject, TenantId};
 use spine::{Delivery, Message, Spine, StreamSpec};
+use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use voltron_core::trace::{self, Record};
 use voltron_core::{Ids, WallClock};
 
 use crate::cores::{Cores, PeersCore};
-use crate::metrics::Counts;
+use crate::metrics::{Counts, Snapshots};
+use crate::readiness::Readiness;
 use crate::room::{self, ASKS, Ask, Context, Exit};
 use crate::tails::Tails;
 use crate::{BrainParts, ShellError};
@@ -54,11 +57,12 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
     parts: BrainParts<S, C, I>,
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(),
+    readiness: Readiness,
 ) -> Result<(), ShellError> {
     let mut shutdown = pin!(shutdown);
     let brain = &parts.config.brain;
     let replicas = usize::try_from(parts.config.nats.replicas).unwrap_or(1);
-    let specs = StreamSpec::all(parts.config.nats.logs, replicas, parts.config.nats.log_max_bytes);
+    let specs = StreamSpec::configured(&parts.config);
     let heartbeat = Duration::from_millis(brain.heartbeat_ms);
     let context = Arc::new(Context {
         incarnation: parts.ids.u64("incarnation"),
@@ -79,8 +83,12 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
         replicas,
         counts: Counts::new(&parts.metrics),
         tails: Tails::default(),
+        snapshots: Snapshots::default(),
+        doubt: Notify::new(),
+        readiness,
         cores,
     });
+    context.readiness.connected(context.writer.link(), context.speaker.link());
     let down_after_ms = brain.down_after_ms;
 
     let prepared = tokio::select! {
@@ -95,8 +103,10 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
             biased;
             () = &mut shutdown => Ok(()),
             ended = node.serve(ready) => ended,
+            () = streams::keep(&context, &specs) => Ok(()),
         };
         let phase = |phase: &str| trace::emit(|| Record::Drain { phase: phase.into() });
+        context.readiness.drains();
         phase("begin");
         node.stop().await;
         phase("end");
@@ -170,6 +180,8 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
             if self.opens.is_none() && self.rounds >= ROUNDS {
                 self.opens = Some(subscribe(&self.context.speaker, &Pattern::all_opens(), Some(OPEN_QUEUE)).await?);
                 tracing::info!(node = %self.context.node, "taking rooms");
+                self.context.readiness.serves();
+                self.context.show();
                 if let Some(ready) = ready.take() {
                     ready();
                 }
@@ -211,6 +223,7 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
             tails: self.context.tails.settled(self.heartbeat),
             ..Heartbeat::default()
         };
+        self.context.show();
         self.context.tell(&Subject::heartbeat_brain(&self.context.node), beat.encode_to_vec().into()).await;
     }
 
@@ -293,9 +306,10 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
     async fn room_ended(&mut self, exit: Exit) {
         if self.rooms.get(&exit.room).is_some_and(|handle| handle.session == exit.session) {
             self.rooms.remove(&exit.room);
+            self.context.snapshots.left(&self.context.counts, &exit.room);
             self.count();
         }
-        if exit.why == Why::Fenced {
+        if exit.why == Some(Why::Fenced) {
             let span = u64::try_from(KEEP_AWAY.as_millis()).unwrap_or(0);
             let jitter = Duration::from_millis(self.context.ids.u64("keep-away") % span.max(1));
             self.away.insert(exit.room.clone(), Instant::now() + KEEP_AWAY + jitter);

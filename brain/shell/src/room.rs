@@ -1,24 +1,26 @@
 //! One room's task: messages in, effects out. The core decides; this only carries.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brain_model::{Effect, Identity, Input, Note, Now, Rules, Why};
+use brain_model::{Effect, Identity, Input, Note, Now, Outcome, Rules, Why};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use prost::Message as _;
 use proto::{NodeId, RoomKey, Subject, v1};
 use spine::{Delivery, Spine};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use voltron_core::trace::{self, Hash16, Record};
 use voltron_core::{Ids, WallClock};
 
 use crate::calls::{self, Done, Subjects};
 use crate::cores::{Cores, RoomCore};
-use crate::metrics::Counts;
+use crate::metrics::{Counts, Snapshots};
+use crate::readiness::Readiness;
 use crate::tails::Tails;
 
 /// What every room of a node shares.
@@ -36,6 +38,10 @@ pub(crate) struct Context<S, C, I> {
     pub(crate) replicas: usize,
     pub(crate) counts: Counts,
     pub(crate) tails: Tails,
+    pub(crate) snapshots: Snapshots,
+    /// A room's call failed: perhaps a stream is gone.
+    pub(crate) doubt: Notify,
+    pub(crate) readiness: Readiness,
     pub(crate) cores: Arc<dyn Cores>,
 }
 
@@ -43,6 +49,18 @@ impl<S: Spine, C: WallClock, I: Ids> Context<S, C, I> {
     pub(crate) fn now(&self) -> Now {
         let mono_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Now { wall_ms: self.clock.now_ms(), mono_ms }
+    }
+
+    /// The moment for which a timer is set that is due at `mono_ms` of the advancing clock: a day from now at the latest.
+    pub(crate) fn timer(&self, mono_ms: u64) -> Instant {
+        let latest = self.started.elapsed().saturating_add(TIMER_MAX);
+        self.started + Duration::from_millis(mono_ms).min(latest)
+    }
+
+    /// Sets the gauges that follow from the connections and the streams.
+    pub(crate) fn show(&self) {
+        self.counts.ready.set(i64::from(self.readiness.unready().is_none()));
+        self.counts.spine_up.set(i64::from(self.readiness.linked()));
     }
 
     /// Sends an answer; a failure is counted: who asked will ask again.
@@ -66,10 +84,15 @@ pub(crate) enum Ask {
 pub(crate) struct Exit {
     pub(crate) room: RoomKey,
     pub(crate) session: u32,
-    pub(crate) why: Why,
+    /// `None`: it panicked.
+    pub(crate) why: Option<Why>,
     /// Who asked in the very moment of the end.
     pub(crate) unanswered: Vec<(Subject, bool)>,
 }
+
+/// The longest timer. Its end looks at the deadlines and sets the next one, so a shorter timer costs one look a day; a
+/// longer one may be more than the clock can add.
+const TIMER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// How many asks wait for one room.
 pub(crate) const ASKS: usize = 256;
@@ -93,7 +116,12 @@ pub(crate) async fn serve<S: Spine, C: WallClock, I: Ids>(
         context,
         room: room.clone(),
     };
-    let why = task.run(&mut asks).await;
+    // A room that panics ends alone, and the next command opens it from its log.
+    let why = AssertUnwindSafe(task.run(&mut asks)).catch_unwind().await.ok();
+    if why.is_none() {
+        task.context.counts.rooms_crashed.inc();
+        tracing::error!(room = %room, "a room ended by a panic");
+    }
     asks.close();
     let mut unanswered = Vec::new();
     while let Some(ask) = asks.recv().await {
@@ -124,12 +152,15 @@ impl<S: Spine, C: WallClock, I: Ids> Task<S, C, I> {
             if let Some(why) = self.ended {
                 return why;
             }
-            let wake = self.core.wake_at().map(|ms| self.context.started + Duration::from_millis(ms));
+            let wake = self.core.wake_at().map(|ms| self.context.timer(ms));
             let listening = self.sub.is_some() && self.core.has_room();
             tokio::select! {
                 biased;
                 Some(done) = self.calls.next(), if !self.calls.is_empty() => match done {
-                    Done::Input(input) => self.step(input).await,
+                    Done::Input(input) => {
+                        self.ended_call(&input);
+                        self.step(input).await;
+                    }
                     Done::Subscribed(sub, input) => {
                         self.sub = Some(sub);
                         self.step(input).await;
@@ -141,7 +172,11 @@ impl<S: Spine, C: WallClock, I: Ids> Task<S, C, I> {
                     self.step(Input::Reconnected).await;
                 }
                 // Before what is delivered: a flood must not put off the retries of an unresolved entry.
-                () = sleep_until(wake) => self.step(Input::Wake).await,
+                () = sleep_until(wake) => {
+                    if self.core.wake_at().is_some_and(|at| at <= self.context.now().mono_ms) {
+                        self.step(Input::Wake).await;
+                    }
+                }
                 ask = asks.recv() => match ask {
                     Some(Ask::Open { reply, create }) => self.step(Input::Open { reply, create }).await,
                     Some(Ask::Stop) | None => self.stop().await,
@@ -188,11 +223,26 @@ impl<S: Spine, C: WallClock, I: Ids> Task<S, C, I> {
                     self.ended = Some(why);
                 }
                 call => {
+                    if matches!(call, Effect::WriteSnapshot { .. }) {
+                        self.context.snapshots.begun(&self.context.counts, &self.room);
+                    }
                     let (writer, speaker) = (self.context.writer.clone(), self.context.speaker.clone());
                     let draw = self.context.ids.u64("generation");
                     self.calls.push(calls::perform(writer, speaker, self.subjects.clone(), draw, call).boxed());
                 }
             }
+        }
+    }
+
+    /// What a call's end means beside the core.
+    fn ended_call(&self, input: &Input) {
+        match input {
+            Input::SnapshotWritten { outcome, .. } => {
+                self.context.snapshots.ended(&self.context.counts, &self.room, *outcome);
+            }
+            Input::Appended { outcome: Outcome::Stored(_), .. } => {}
+            Input::Appended { .. } | Input::Read { found: None, .. } => self.context.doubt.notify_one(),
+            _ => {}
         }
     }
 

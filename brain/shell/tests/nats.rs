@@ -12,6 +12,36 @@ use spine::server::{NatsServer, ServerOptions};
 use support::*;
 
 #[tokio::test]
+async fn a_server_without_its_store_gets_its_streams_again_and_a_new_epoch_begins() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let binary = NatsServer::pinned(&root).expect("`cargo xtask setup` brings the pinned nats-server");
+    let data = tempfile::tempdir().unwrap();
+    let mut server_options = ServerOptions::new(binary);
+    server_options.data = Some(data.path().join("streams"));
+    server_options.users = users(&["brain-1"]);
+    let mut server = within("the server's start", NatsServer::start(server_options)).await.unwrap();
+    let addr: SocketAddr = format!("127.0.0.1:{}", server.port()).parse().unwrap();
+
+    let brain = start("brain-1", |user, inbox| NatsSpine::connect(options(addr, user, inbox)));
+    let mut shield = Shield::at(addr).await;
+    let room = room("lobby");
+    let before = shield.command(&room, "ann", say("before"));
+    let before = shield.ask(&room, &before).await;
+    brain.until(None).await;
+    server.kill_9().await;
+    brain.until(Some("the Spine is away")).await;
+    std::fs::remove_dir_all(data.path().join("streams")).unwrap();
+    within("the server's restart", server.restart()).await.unwrap();
+    let after = shield.command(&room, "ann", say("after"));
+    let after = shield.ask(&room, &after).await;
+    assert_eq!((after.code, after.seq), (0, 1));
+    assert!(after.epoch > before.epoch, "continuity was lost, and that is said");
+    brain.until(None).await;
+    brain.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_killed_server_and_a_killed_node_lose_and_double_nothing() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let binary = NatsServer::pinned(&root).expect("`cargo xtask setup` brings the pinned nats-server");

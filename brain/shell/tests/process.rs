@@ -64,6 +64,8 @@ async fn the_binary_serves_tells_and_ends() {
     let hello = shield.command(&room, "ann", say("hello"));
     assert_eq!(shield.ask(&room, &hello).await.seq, 1);
     assert!(within("health", get(authority, "/healthz")).await.starts_with("HTTP/1.1 200"));
+    let readyz = within("readiness", get(authority, "/readyz")).await;
+    assert!(readyz.starts_with("HTTP/1.1 200"), "{readyz}");
     let metrics = within("metrics", get(authority, "/metrics")).await;
     assert!(metrics.contains("\nbrain_room_count 1\n") && metrics.contains("\nbrain_events_total 1\n"), "{metrics}");
 

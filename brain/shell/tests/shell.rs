@@ -209,6 +209,75 @@ async fn a_lost_tail_begins_a_new_epoch() {
 }
 
 #[tokio::test]
+async fn a_broker_without_its_store_gets_its_streams_again_and_a_new_epoch_begins() {
+    let mut ground = Ground::new(&["brain-1"]).await;
+    let brain = ground.brain("brain-1");
+    let mut shield = ground.shield().await;
+    let room = room("lobby");
+    let mut last = v1::Ack::default();
+    for n in 0..5 {
+        let command = shield.command(&room, "ann", say(&format!("{n}")));
+        last = shield.ask(&room, &command).await;
+    }
+    brain.until(None).await;
+    ground.lose_store(&["brain-1"]).await;
+    brain.until(Some("the Spine is away")).await;
+    ground.serve().await;
+
+    let after = shield.command(&room, "ann", say("after"));
+    let after = shield.ask(&room, &after).await;
+    assert_eq!((after.code, after.seq), (0, 1));
+    assert!(after.epoch > last.epoch, "continuity was lost, and that is said");
+    let sync = v1::Sync { since: Some(v1::Head { epoch: last.epoch, seq: 3 }), ..v1::Sync::default() };
+    let reply = shield.sync(&room, sync).await;
+    assert!(!reply.recovered && !reply.snapshot.is_empty(), "an old epoch's cursor gets the state");
+    brain.until(None).await;
+    assert!(brain.metric("brain_streams_ensured_total") >= 2);
+    // A room that nobody had opened before can be made, too.
+    assert_eq!(shield.open(&support::room("study")).await.code, 0);
+    brain.stop().await;
+}
+
+#[tokio::test]
+async fn readiness_follows_the_link_and_ends_with_the_stop() {
+    let mut ground = Ground::silent(&["brain-1"]).await;
+    let brain = ground.brain("brain-1");
+    brain.until(Some("the Spine is away")).await;
+    ground.serve().await;
+    brain.until(None).await;
+    ground.crash(false).await;
+    brain.until(Some("the Spine is away")).await;
+    ground.serve().await;
+    brain.until(None).await;
+    let readiness = brain.readiness.clone();
+    brain.stop().await;
+    assert!(readiness.unready().is_some_and(|why| why.contains("draining")));
+}
+
+#[tokio::test]
+async fn the_longest_deadline_there_is_ends_no_room_nor_those_after_a_take_over() {
+    let ground = Ground::new(&["brain-1", "brain-2"]).await;
+    let brain = ground.brain("brain-1");
+    let mut shield = ground.shield().await;
+    let room = room("lobby");
+    for ttl_ms in [u64::from(u32::MAX), 1 << 32, i64::MAX.unsigned_abs(), u64::MAX] {
+        let set = v1::Set { key: format!("k{ttl_ms}"), value: "v".into(), ttl_ms, ..v1::Set::default() };
+        let set = shield.command(&room, "ann", v1::command::Op::Set(set));
+        // Beyond the bound that the gate sets it is refused; either way the room goes on.
+        shield.ask(&room, &set).await;
+        let say = shield.command(&room, "ann", say("after"));
+        assert_eq!(shield.ask(&room, &say).await.code, 0, "{ttl_ms}");
+    }
+    assert_eq!(brain.metric("brain_rooms_crashed_total"), 0);
+    brain.kill().await;
+    let other = ground.brain("brain-2");
+    let say = shield.command(&room, "ann", say("taken over"));
+    assert_eq!(shield.ask(&room, &say).await.code, 0);
+    assert_eq!(other.metric("brain_rooms_crashed_total"), 0);
+    other.stop().await;
+}
+
+#[tokio::test]
 async fn a_subscriber_gets_leave_with_what_it_missed() {
     let ground = Ground::new(&["brain-1"]).await;
     let brain = ground.brain("brain-1");

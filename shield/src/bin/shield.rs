@@ -6,14 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use clap::{Parser, Subcommand};
 use proto::NodeId;
 use shield::{Keys, ShieldParts};
-use spine::users::Account;
-use spine::{NatsSpine, SpineOptions};
+use spine::{NatsSpine, Role, SpineOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use voltron_core::config::{Config, Limits};
 use voltron_core::metrics::Metrics;
@@ -75,7 +73,7 @@ fn report(failure: Failure) -> ExitCode {
 async fn run(path: &Path, node: &str, json: bool) -> Result<(), Failure> {
     let config = Config::load(path).map_err(|error| Failure::Use(error.to_string()))?;
     let node = NodeId::parse(node).map_err(|error| Failure::Use(format!("--node: {error}")))?;
-    let _telemetry = telemetry::init(&config.log, node.as_str()).map_err(|error| Failure::Use(error.to_string()))?;
+    let telemetry = telemetry::init(&config.log, node.as_str()).map_err(|error| Failure::Use(error.to_string()))?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -119,6 +117,8 @@ async fn run(path: &Path, node: &str, json: bool) -> Result<(), Failure> {
             _ = tokio::signal::ctrl_c() => {}
         }
     };
+    let metrics = Metrics::new();
+    metrics.counted("shield_log_lines_dropped", telemetry::LINES_DROPPED, telemetry.lines_dropped());
     let parts = ShieldParts::<TcpNet, _, _, _> {
         node,
         ws,
@@ -128,7 +128,7 @@ async fn run(path: &Path, node: &str, json: bool) -> Result<(), Failure> {
         ids: OsIds,
         overseer: Arc::new(AllowAll),
         config,
-        metrics: Metrics::new(),
+        metrics,
         keys,
     };
     shield::serve_with(parts, limits, shutdown).await;
@@ -137,28 +137,7 @@ async fn run(path: &Path, node: &str, json: bool) -> Result<(), Failure> {
 }
 
 fn options(config: &Config, node: &NodeId) -> Result<SpineOptions, Failure> {
-    let credentials = match (&config.nats.user, &config.nats.password_file) {
-        (Some(user), Some(file)) => {
-            let password = std::fs::read_to_string(file)
-                .map_err(|error| Failure::Use(format!("[nats] password_file {file}: {error}")))?;
-            Some((user.clone(), password.trim().to_owned()))
-        }
-        _ => None,
-    };
-    // A broker with users has the accounts of ops/nats/users.conf; one without has no account but that of the streams.
-    let account = if credentials.is_some() { Account::App } else { Account::Log };
-    let options = SpineOptions {
-        urls: config.nats.urls.clone(),
-        credentials,
-        api: account.api().into(),
-        tls: config.nats.tls,
-        publish_timeout: Duration::from_millis(config.nats.publish_timeout_ms),
-        ping_interval: Duration::from_millis(config.nats.ping_interval_ms),
-        logs: config.nats.logs,
-        ..SpineOptions::new("", node.as_str(), format!("_INBOX.s.{node}"))
-    };
-    options.check().map_err(|error| Failure::Use(format!("[nats] urls: {error}")))?;
-    Ok(options)
+    SpineOptions::configured(config, node, Role::Shield).map_err(Failure::Use)
 }
 
 /// Keys and limits of the file as it is now; what cannot be used leaves the old ones in force.

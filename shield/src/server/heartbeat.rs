@@ -134,6 +134,7 @@ pub(super) async fn listen<S: Spine, C: WallClock, I: Ids>(shared: Arc<Shared<S,
                             on_brain(&shared, &mut brains, beat);
                         } else if beat.incarnation == incarnation && beat.node == shared.node.as_str() {
                             own = Instant::now();
+                            shared.health.echoed();
                             judge_staleness(&shared, own, &mut told, &mut closing);
                         }
                     }
@@ -175,6 +176,7 @@ fn on_brain<S: Spine, C: WallClock, I: Ids>(
     if brains.len() >= BRAINS_MAX && !brains.contains_key(&beat.node) {
         return;
     }
+    shared.health.set_brain(true);
     let node: Arc<str> = beat.node.as_str().into();
     for tail in &beat.tails {
         if let Some(room) = shared.rooms.by_hash(tail.room) {
@@ -199,6 +201,7 @@ fn judge_brains<S: Spine, C: WallClock, I: Ids>(shared: &Arc<Shared<S, C, I>>, b
             }
         }
     }
+    shared.health.set_brain(brains.values().any(|brain| brain.heard.elapsed() < down));
     brains.retain(|_, brain| brain.heard.elapsed() < Duration::from_secs(600));
 }
 

@@ -45,6 +45,34 @@ fn run(log: &Log, traced: bool, body: impl FnOnce()) -> (String, String) {
     (lines.text(), trace.text())
 }
 
+/// Standard error whose reader is gone.
+struct Closed;
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_line_that_is_not_written_is_counted_once() {
+    let _alone = alone();
+    for format in LogFormat::ALL {
+        let dropped = Counter::default();
+        let log = Log { level: LogLevel::Info, format: format.1, ..Log::default() };
+        let lines = Lines { device: || Closed, dropped: dropped.clone() };
+        tracing::subscriber::with_default(subscriber(&log, lines, None::<Arc<LineSink<Vec<u8>>>>), || {
+            tracing::info!(room = "a/b", "one");
+            tracing::warn!("two");
+            tracing::debug!("not written at this level");
+        });
+        assert_eq!(dropped.get(), 2, "{format:?}");
+    }
+}
+
 fn mark() -> Record {
     Record::Mark { name: "shield.gap".into() }
 }

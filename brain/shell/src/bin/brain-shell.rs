@@ -1,25 +1,25 @@
 //! `brain-shell --config arqon.toml [--node NAME] [--json]`: one Brain node on NATS. Prints one line when it takes rooms; SIGTERM
-//! and SIGINT end it gracefully. `/metrics` and `/healthz` (the process lives) are on `[brain] metrics_port`.
+//! and SIGINT end it gracefully. `/metrics`, `/healthz` (the process lives) and `/readyz` (its streams are right, both
+//! connections are up and it takes rooms) are on `[brain] metrics_port`.
 //!
 //! Exit codes: 0 good, 2 bad use or configuration, 3 the address cannot be bound or a service cannot be used, 1 anything
 //! else.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use axum::Router;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::routing::get;
-use brain_shell::{BrainParts, run_until};
+use brain_shell::{BrainParts, Readiness, run_shown};
 use clap::Parser;
 use proto::NodeId;
-use spine::{NatsSpine, SpineOptions};
+use spine::{NatsSpine, Role, SpineOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use voltron_core::config::Config;
 use voltron_core::metrics::{self, Metrics};
-use voltron_core::{OsIds, SystemClock};
+use voltron_core::{OsIds, SystemClock, telemetry};
 
 /// Rooms on NATS: owns rooms, stores their events, answers Shields.
 #[derive(Parser)]
@@ -52,36 +52,23 @@ type Failure = (u8, Box<dyn std::error::Error>);
 
 async fn start(arguments: Arguments) -> Result<(), Failure> {
     let config = Config::load(&arguments.config).map_err(|error| (2, error.into()))?;
-    let _telemetry =
-        voltron_core::telemetry::init(&config.log, arguments.node.as_str()).map_err(|error| (2, error.into()))?;
+    let telemetry = telemetry::init(&config.log, arguments.node.as_str()).map_err(|error| (2, error.into()))?;
     let mut terminated = signal(SignalKind::terminate()).map_err(|error| (1, error.into()))?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| (1, error.into()))?;
 
     let brain = &config.brain;
     let node = &arguments.node;
-    let writer = connect(
-        &config,
-        &format!("{node}/writer"),
-        &format!("_INBOX.w.{node}"),
-        &brain.writer_user,
-        &brain.writer_password_file,
-    )
-    .map_err(|error| (2, error))?;
-    let speaker = connect(
-        &config,
-        &format!("{node}/speaker"),
-        &format!("_INBOX.b.{node}"),
-        &brain.speaker_user,
-        &brain.speaker_password_file,
-    )
-    .map_err(|error| (2, error))?;
+    let connection = |role| SpineOptions::configured(&config, node, role).map_err(|error| (2, error.into()));
+    let (writer, speaker) = (connection(Role::Writer)?, connection(Role::Speaker)?);
     let metrics = Metrics::new();
+    metrics.counted("brain_log_lines_dropped", telemetry::LINES_DROPPED, telemetry.lines_dropped());
     let address = (config.http.host.as_str(), brain.metrics_port);
     let listener = TcpListener::bind(address)
         .await
         .map_err(|error| (3, format!("[brain] metrics_port {}:{}: {error}", address.0, address.1).into()))?;
     let bound = listener.local_addr().map_err(|error| (1, error.into()))?;
-    tokio::spawn(observe(listener, metrics.clone()));
+    let readiness = Readiness::default();
+    tokio::spawn(observe(listener, metrics.clone(), readiness.clone()));
     let line = if arguments.json {
         format!(r#"{{"ready":true,"node":"{node}","metrics":"http://{bound}/metrics"}}"#)
     } else {
@@ -104,38 +91,23 @@ async fn start(arguments: Arguments) -> Result<(), Failure> {
             _ = interrupted.recv() => {}
         }
     };
-    run_until(parts, stop, || println!("{line}")).await.map_err(|error| (3, error.into()))
+    run_shown(parts, stop, || println!("{line}"), readiness).await.map_err(|error| (3, error.into()))
 }
 
 /// The operators' listener; serves for ever.
-async fn observe(listener: TcpListener, metrics: Metrics) {
+async fn observe(listener: TcpListener, metrics: Metrics, readiness: Readiness) {
     let scrape = move || async move { ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.encode()) };
-    let router = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/metrics", get(scrape));
+    let ready = move || async move {
+        match readiness.unready() {
+            None => (StatusCode::OK, "ready\n".to_owned()),
+            Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        }
+    };
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(scrape));
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the metrics listener ended");
     }
-}
-
-fn connect(
-    config: &Config,
-    name: &str,
-    inbox: &str,
-    user: &Option<String>,
-    password_file: &Option<String>,
-) -> Result<SpineOptions, Box<dyn std::error::Error>> {
-    let credentials = match (user, password_file) {
-        (Some(user), Some(file)) => {
-            let password = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
-            Some((user.clone(), password.trim().to_owned()))
-        }
-        _ => None,
-    };
-    Ok(SpineOptions {
-        urls: config.nats.urls.clone(),
-        credentials,
-        publish_timeout: Duration::from_millis(config.nats.publish_timeout_ms),
-        ping_interval: Duration::from_millis(config.nats.ping_interval_ms),
-        logs: config.nats.logs,
-        ..SpineOptions::new("", name, inbox)
-    })
 }

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use brain_shell::{BrainParts, ShellError, run};
+use brain_shell::{BrainParts, Readiness, ShellError, run_shown};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use prost::Message as _;
@@ -78,6 +78,14 @@ impl Ground {
         self.broker.crash(power_cut);
     }
 
+    /// A crash after which nothing of what was stored is there any more.
+    pub async fn lose_store(&mut self, brains: &[&str]) {
+        self.crash(true).await;
+        let mut options = BrokerOptions::new(SystemClock, 8);
+        options.users = users(brains).iter().map(User::from).collect();
+        self.broker = Broker::new(options);
+    }
+
     pub fn brain(&self, name: &str) -> Brain {
         start(name, |user, inbox| spine(self.addr, user, inbox))
     }
@@ -138,10 +146,12 @@ pub fn start_with<S: Spine>(
         metrics: metrics.clone(),
     };
     let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(run(parts, async {
+    let readiness = Readiness::default();
+    let stopped = async {
         let _ = stopped.await;
-    }));
-    Brain { metrics, stop: Some(stop), task }
+    };
+    let task = tokio::spawn(run_shown(parts, stopped, || {}, readiness.clone()));
+    Brain { metrics, readiness, stop: Some(stop), task }
 }
 
 impl Shield {
@@ -160,6 +170,7 @@ impl Shield {
 
 pub struct Brain {
     pub metrics: Metrics,
+    pub readiness: Readiness,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), ShellError>>,
 }
@@ -174,6 +185,20 @@ impl Brain {
     pub async fn kill(self) {
         self.task.abort();
         let _ = self.task.await;
+    }
+
+    /// Waits until it says why it is not ready, in words that hold these; or, without any, that it is.
+    pub async fn until(&self, words: Option<&str>) {
+        within(words.unwrap_or("ready"), async {
+            loop {
+                match (self.readiness.unready(), words) {
+                    (None, None) => return,
+                    (Some(why), Some(words)) if why.contains(words) => return,
+                    _ => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        })
+        .await;
     }
 
     /// The value of a counter or gauge.
