@@ -145,6 +145,7 @@ const OTHERS: &[(&str, &[&str])] = &[
         "effect",
         &[
             "read generation snapshots",
+            "read snapshots",
             "read log",
             "read generation",
             "read generation log",

@@ -204,6 +204,7 @@ impl World<'_> {
     fn lose(&mut self, at: At, how: Loss) {
         let (node, room) = self.place(at);
         let Some(call) = self.cores.get_mut(&(node, room)).and_then(|core| core.calls.pop_front()) else { return };
+        let snapshot = matches!(call, Effect::WriteSnapshot { .. });
         let input = match (how, call) {
             (Loss::Unheard, call) => self.perform(room, call).map(unheard),
             (Loss::BeatenByItself, call @ (Effect::Append { .. } | Effect::WriteSnapshot { .. })) => {
@@ -223,6 +224,11 @@ impl World<'_> {
         };
         if let Some(input) = input {
             self.give(node, room, input);
+            // The owner reads SNAP's head after a second, which few histories let pass.
+            if snapshot {
+                self.clock_ms += 1000;
+                self.give(node, room, Input::Wake);
+            }
         }
     }
 
