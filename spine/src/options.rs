@@ -61,18 +61,7 @@ impl SpineOptions {
         if self.urls.is_empty() {
             return Err("no URL of a NATS server: give at least one as nats://host:port".into());
         }
-        for url in &self.urls {
-            let rest = url.strip_prefix("nats://").or_else(|| url.strip_prefix("tls://"));
-            let host = rest.map(|rest| rest.trim_end_matches('/'));
-            let good = host.is_some_and(|host| {
-                let (name, port) = host.rsplit_once(':').unwrap_or((host, "4222"));
-                !name.is_empty() && !host.contains(['/', ' ', '?', '#']) && port.parse::<u16>().is_ok_and(|p| p > 0)
-            });
-            if !good {
-                return Err(format!("{url:?} is not the URL of a NATS server: write nats://host:port"));
-            }
-        }
-        Ok(())
+        self.urls.iter().try_for_each(|url| voltron_core::config::nats_url(url))
     }
 }
 

@@ -17,12 +17,14 @@
 mod check;
 mod erlang;
 mod error;
+mod names;
 mod read;
 mod render;
 pub mod schema;
 mod value;
 
 pub use error::{ConfigError, Fault, Problem};
+pub use names::{authority, nats_url};
 pub use schema::{Auth, Brain, Config, Drain, Http, Key, Limits, Log, Nats, Policy, Section, Server, Shield, sections};
 pub use value::{DefaultPolicy, Isolation, LogFormat, LogLevel, PolicyMode, Signatures};
 
@@ -75,6 +77,12 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         check::warnings(self)
     }
+}
+
+/// The secret in a file of `[auth] hs256_secret_file`. A secret is bytes. White space around a text is what an editor or
+/// `echo` left there, and is ignored; a file that is no UTF-8 is taken as it is, for its last byte may well be a line feed.
+pub fn secret(file: &[u8]) -> &[u8] {
+    if std::str::from_utf8(file).is_ok() { file.trim_ascii() } else { file }
 }
 
 /// Every key with its type, unit, default, range and help, as a Markdown table: what `arq config render docs` prints.

@@ -72,8 +72,15 @@ pub(super) struct Reader<'a, 't, 'i> {
 }
 
 impl Reader<'_, '_, '_> {
-    /// Reads one key into `place`, which keeps its default if the key is absent or bad.
-    pub(super) fn key<T: Value>(&mut self, key: &'static str, range: Option<&Range64>, place: &mut T) {
+    /// Reads one key into `place`, which keeps its default if the key is absent or bad. A key that nothing reads may have
+    /// no other value than its default: a file must not seem to change what it does not.
+    pub(super) fn key<T: Value>(
+        &mut self,
+        key: &'static str,
+        range: Option<&Range64>,
+        unread: Option<&'static str>,
+        place: &mut T,
+    ) {
         let Some(value) = self.table.get(key) else { return };
         let section = self.section;
         let read = T::read(value.get_ref());
@@ -85,6 +92,15 @@ impl Reader<'_, '_, '_> {
                 Err(format!("{written} is out of range: expected {} to {}", range.start(), range.end()))
             }
             _ => read,
+        };
+        let read = match (read, unread) {
+            (Ok(read), Some(why)) if read.toml() != place.toml() => {
+                let default =
+                    place.toml().map_or_else(|| "leave it out".into(), |default| format!("only {default} is true"));
+                drop(read);
+                Err(format!("it has no effect, for {why}: {default}"))
+            }
+            (read, _) => read,
         };
         match read {
             Ok(read) => *place = read,

@@ -13,7 +13,7 @@ pub(super) fn toml(config: &Config) -> String {
     for section in sections() {
         let _ = write!(out, "\n# {}\n[{}]\n", section.help, section.name);
         for key in &section.keys {
-            let _ = writeln!(out, "# {} {}", key.help, facts(key));
+            let _ = writeln!(out, "# {}{} {}", unread(key), key.help, facts(key));
             match values.next().flatten() {
                 Some(value) => {
                     let _ = writeln!(out, "{} = {value}", key.name);
@@ -43,7 +43,7 @@ fn facts(key: &Key) -> String {
 pub(super) fn docs() -> String {
     let mut out = String::from(
         "# arqon.toml\n\nOne file for every process, one schema (`voltron-core/src/config/schema.rs`), from which this page is made. \
-         Paths are\nrelative to the working directory. An unknown section or key is refused.\n\n",
+         Paths are\nrelative to the working directory. An unknown section or key is refused, and so is another value than the default for a\nkey that has no effect yet.\n\n",
     );
     for section in sections() {
         let _ = write!(out, "## [{}]\n\n{}\n\n", section.name, section.help);
@@ -53,14 +53,26 @@ pub(super) fn docs() -> String {
                 if key.required.is_some() { "must be written".to_owned() } else { code(key.default.as_deref()) };
             let range =
                 key.range.as_ref().map_or_else(String::new, |range| format!("{} … {}", range.start(), range.end()));
-            let _ =
-                writeln!(out, "| `{}` | {} | {default} | {} | {range} | {} |", key.name, key.kind, key.unit, key.help);
+            let _ = writeln!(
+                out,
+                "| `{}` | {} | {default} | {} | {range} | {}{} |",
+                key.name,
+                key.kind,
+                key.unit,
+                unread(key),
+                key.help
+            );
         }
         out.push('\n');
     }
     out.truncate(out.trim_end().len());
     out.push('\n');
     out
+}
+
+/// The mark of a key that nothing reads.
+fn unread(key: &Key) -> String {
+    key.unread.map_or_else(String::new, |why| format!("**No effect yet**: {why}. "))
 }
 
 fn code(text: Option<&str>) -> String {

@@ -36,6 +36,8 @@ pub struct Key {
     pub default: Option<String>,
     /// Set if the file must write the key although a default exists: what to write, and why.
     pub required: Option<&'static str>,
+    /// Set if nothing in this build reads the key: what is missing. A file may write its default alone.
+    pub unread: Option<&'static str>,
     /// What it does, as full sentences.
     pub help: String,
 }
@@ -59,7 +61,8 @@ macro_rules! schema {
         $section:ident: $struct:ident {
             $(
                 $(#[doc = $doc:literal])+
-                $key:ident: $ty:ty = $default:expr, $unit:literal $(, $range:expr)? $(; required: $required:literal)?;
+                $key:ident: $ty:ty = $default:expr, $unit:literal $(, $range:expr)? $(; required: $required:literal)?
+                    $(; unread: $unread:literal)?;
             )+
         }
     )+) => {
@@ -102,6 +105,7 @@ macro_rules! schema {
                         range: option!($($range)?),
                         default: { let default: $ty = $default; default.toml() },
                         required: option!($($required)?),
+                        unread: option!($($unread)?),
                         help: sentence(&[$($doc),+]),
                     },)+],
                 },)+]
@@ -115,7 +119,8 @@ macro_rules! schema {
             $(if reader.section == stringify!($section) {
                 $({
                     let range: Option<Range64> = option!($($range)?);
-                    reader.key(stringify!($key), range.as_ref(), &mut config.$section.$key);
+                    let unread: Option<&'static str> = option!($($unread)?);
+                    reader.key(stringify!($key), range.as_ref(), unread, &mut config.$section.$key);
                 })+
             })+
             reader.finish(&known.keys);
@@ -186,19 +191,26 @@ schema! {
             required: "write default = \"none\" to let every message pass; this build has no policy host, and that must be \
                        somebody's decision";
         /// The longest that one verdict may take on the wall clock; the backstop behind `fuel`.
-        timeout_ms: u64 = 5, "ms", 1..=1000;
-        /// Deny what the policy could not judge. `false` lets it pass, is logged at start and shown in the metrics.
-        fail_closed: bool = true, "";
+        timeout_ms: u64 = 5, "ms", 1..=1000
+            ; unread: "this build has no policy host";
+        /// Deny what the policy could not judge; `false` lets it pass.
+        fail_closed: bool = true, ""
+            ; unread: "this build has no policy host";
         /// Instructions that one verdict may use; about 4 million a millisecond.
-        fuel: u64 = 4_000_000, "instructions", 1_000..=20_000_000;
+        fuel: u64 = 4_000_000, "instructions", 1_000..=20_000_000
+            ; unread: "this build has no policy host";
         /// Folder of the tenants' policies.
-        dir: Option<String> = None, "";
+        dir: Option<String> = None, ""
+            ; unread: "this build has no policy host";
         /// How instances are shared: one a worker, tenant and version, or a fresh one for every message.
-        isolation: Isolation = Isolation::Reuse, "";
+        isolation: Isolation = Isolation::Reuse, ""
+            ; unread: "this build has no policy host";
         /// Whether verdicts decide or are only counted.
-        mode: PolicyMode = PolicyMode::Enforce, "";
+        mode: PolicyMode = PolicyMode::Enforce, ""
+            ; unread: "this build has no policy host";
         /// Let a policy redact signed messages, which empties their signature.
-        redact_signed: bool = true, "";
+        redact_signed: bool = true, ""
+            ; unread: "this build has no policy host";
     }
     /// Tokens and signatures.
     auth: Auth {
@@ -210,12 +222,14 @@ schema! {
         issuer: Option<String> = None, "";
         /// File with the public keys of the issuer, a JWK set.
         jwks_file: Option<String> = None, "";
-        /// File with an HS256 secret of at least 32 bytes; surrounding white space is ignored. For development.
+        /// File with an HS256 secret of at least 32 bytes: any bytes, or a text whose surrounding white space is ignored.
+        /// For development.
         hs256_secret_file: Option<String> = None, "";
         /// How long a connection lives on after its token expired.
         grace_s: u64 = 25, "s", 0..=3600;
         /// Verify signatures a second time at the Brain, so that a captured Shield cannot forge signing users.
-        verify_at_brain: bool = false, "";
+        verify_at_brain: bool = false, ""
+            ; unread: "the Brain verifies no signatures yet";
     }
     /// Times of the Shield.
     shield: Shield {
@@ -284,7 +298,8 @@ schema! {
         /// A room without member and command for this long becomes dormant.
         room_idle_s: u64 = 60, "s", 1..=86_400;
         /// A room is deleted this long after its last activity.
-        room_delete_s: u64 = 86_400, "s", 1..=31_536_000;
+        room_delete_s: u64 = 86_400, "s", 1..=31_536_000
+            ; unread: "no room is deleted yet";
         /// A snapshot is written once the log since the last one exceeds this many entries.
         snapshot_events: u32 = 1024, "entries", 1..=1_000_000;
         /// The log is trimmed below a snapshot only when that one is at least this old.
@@ -294,11 +309,14 @@ schema! {
         /// A Brain that is silent for this long is down.
         down_after_ms: u64 = 3000, "ms", 60..=600_000;
         /// A Shield that is silent for this long is forgotten with its members.
-        forget_s: u64 = 1200, "s", 1..=86_400;
+        forget_s: u64 = 1200, "s", 1..=86_400
+            ; unread: "there is no presence yet";
         /// A member who vanished keeps the place for this long.
-        grace_ms: u64 = 15_000, "ms", 0..=600_000;
+        grace_ms: u64 = 15_000, "ms", 0..=600_000
+            ; unread: "there is no presence yet";
         /// Commands of each user that a room remembers to tell a repeat, the last by arrival.
-        dedupe: u32 = 256, "commands", 1..=256;
+        dedupe: u32 = 256, "commands", 1..=256
+            ; unread: "the window has a fixed size";
     }
     /// Log lines (to standard error) and the trace.
     log: Log {

@@ -89,14 +89,106 @@ trace_file = 2026-01-01
 fn contradictions_are_told_once_each_value_is_good() {
     insta::assert_snapshot!(refused_with(
         r#"
-server = { host = "127.0.0.1", port = 4001 }
-nats = { publish_timeout_ms = 3000, user = "shield-1", urls = [] }
-shield = { heartbeat_ms = 5000 }
+server = { host = "0.0.0.0", port = 4001, origins = ["https://app.example/chat", "https://app.example"] }
+http = { host = "127.0.0.1:4001" }
+nats = { publish_timeout_ms = 3000, user = "shield-1", urls = ["http://127.0.0.1:4222"] }
+shield = { heartbeat_ms = 5000, pong_ms = 30000 }
 brain = { heartbeat_ms = 2000, writer_password_file = "w", speaker_user = "s" }
 drain = { spread_s = 45 }
 limits = { message_bytes = 262144, queue_bytes = 131072 }
 "#
     ));
+}
+
+#[test]
+fn no_server_is_refused() {
+    assert!(refused_with("nats.urls = []").contains("must name at least one server"));
+}
+
+/// Every pair is broken by its extremes, which the ranges allow each alone, and the message names both keys.
+#[test]
+fn every_pair_that_can_contradict_is_checked() {
+    use check::{PAIRS, Relation};
+    for pair in PAIRS {
+        let range = |section: &str, key: &str| {
+            let section = sections().iter().find(|known| known.name == section).expect("a section");
+            let key = section.keys.iter().find(|known| known.name == key).expect("a key");
+            key.range.clone().expect("a range")
+        };
+        let one = range(pair.one.section, pair.one.key);
+        let other = range(pair.other.section, pair.other.key);
+        let (low, high) = (pair.relation == Relation::NotExceed, pair.relation != Relation::NotExceed);
+        let written = |range: &schema::Range64, high: bool| if high { *range.end() } else { *range.start() };
+        let (one_is, other_is) = (written(&one, low), written(&other, high));
+        let mut config = Config::default();
+        set(&mut config, pair.one.section, pair.one.key, one_is);
+        set(&mut config, pair.other.section, pair.other.key, other_is);
+        let names = (pair.one.key, pair.other.key);
+        let told = check::together(&config);
+        assert!(
+            told.iter().any(|(_, key, text)| *key == names.0 && text.contains(names.1)),
+            "{names:?} as {one_is} and {other_is}: {told:?}"
+        );
+    }
+    assert_eq!(check::together(&Config::default()), []);
+}
+
+/// Sets a number by its name.
+fn set(config: &mut Config, section: &str, key: &str, value: u64) {
+    macro_rules! set {
+        ($($section_is:ident.$key_is:ident)+) => {
+            match (section, key) {
+                $((stringify!($section_is), stringify!($key_is)) => {
+                    config.$section_is.$key_is = value.try_into().expect("its range fits its type");
+                })+
+                _ => panic!("name [{section}] {key} here"),
+            }
+        };
+    }
+    set! {
+        nats.publish_timeout_ms shield.answer_timeout_ms shield.stale_ms shield.heartbeat_ms shield.pong_ms shield.ping_ms
+        brain.down_after_ms brain.heartbeat_ms brain.forget_s brain.room_delete_s brain.room_idle_s drain.exit_s
+        drain.spread_s limits.queue_bytes limits.message_bytes
+    }
+}
+
+#[test]
+fn a_dead_peer_can_be_found() {
+    let told = refused_with("shield.ping_ms = 5000\nshield.pong_ms = 10000\n");
+    assert!(told.contains("[shield] pong_ms (10000) must not exceed ping_ms (5000)"), "{told}");
+    let same = Config::parse("policy.default = \"none\"\nshield.ping_ms = 5000\nshield.pong_ms = 5000\n");
+    assert!(same.is_ok(), "{same:?}");
+}
+
+#[test]
+fn a_key_without_effect_may_only_say_its_default() {
+    for section in sections() {
+        for key in section.keys.iter().filter(|key| key.unread.is_some()) {
+            let other = match key.default.as_deref() {
+                Some("true") => "false".to_owned(),
+                Some("false") => "true".to_owned(),
+                Some("\"reuse\"") => "\"message\"".into(),
+                Some("\"enforce\"") => "\"shadow\"".into(),
+                Some(number) => (number.parse::<u64>().expect("a number") - 1).to_string(),
+                None => "\"some\"".into(),
+            };
+            let name = format!("{}.{}", section.name, key.name);
+            let told = refused_with(&format!("{name} = {other}\n"));
+            assert!(told.contains("it has no effect, for "), "{name}: {told}");
+            if let Some(default) = &key.default {
+                let same = Config::parse(&format!("policy.default = \"none\"\n{name} = {default}\n"));
+                assert!(same.is_ok(), "{name}: {same:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_bytes_and_a_text_loses_what_an_editor_added() {
+    assert_eq!(secret(b"abc\r\n"), b"abc");
+    assert_eq!(secret(b" abc "), b"abc");
+    let random = [b' ', 0x80, 0xff, b'\n'];
+    assert_eq!(secret(&random), random, "the last byte of a random secret may be a line feed");
 }
 
 #[test]
@@ -216,7 +308,7 @@ fn the_brains_terms() {
 #[test]
 fn what_an_operator_should_know() {
     let mut config = Config::default();
-    config.policy.fail_closed = false;
+    config.brain.metrics_port = config.http.port;
     config.server.query_token = true;
     config.nats.replicas = 2;
     config.auth.hs256_secret_file = Some("secret".into());
@@ -283,10 +375,15 @@ proptest! {
     }
 
     #[test]
-    fn any_strings_survive_rendering(host in ".{1,20}", origins in proptest::collection::vec(".{1,20}", 0..4)) {
+    fn any_strings_survive_rendering(audience in ".{1,20}", origins in proptest::collection::vec(".{1,20}", 0..4)) {
         let mut config = Config::default();
-        config.http.host = host;
+        config.auth.audience = audience;
+        prop_assert_eq!(Config::parse(&config.render_toml()), Ok(config.clone()));
+        // Few of these are origins, so the list is read back alone.
         config.server.origins = origins;
-        prop_assert_eq!(Config::parse(&config.render_toml()), Ok(config));
+        let text = config.render_toml();
+        let table = DeTable::parse(&text).expect("it is TOML").into_inner();
+        let list = table["server"].get_ref().as_table().expect("a section")["origins"].get_ref();
+        prop_assert_eq!(<Vec<String> as value::Value>::read(list), Ok(config.server.origins));
     }
 }
