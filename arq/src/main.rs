@@ -7,20 +7,21 @@ mod failure;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use voltron_core::console;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: cannot start: {error}");
+            console::note(&format!("error: cannot start: {error}"));
             return failure::Exit::CheckFailed.into();
         }
     };
     match runtime.block_on(cli::run(cli)) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("{failure}");
+            console::note(&failure.to_string());
             failure.exit.into()
         }
     }

@@ -1,8 +1,9 @@
 //! What every Rust part shares: the seams to the world ([`net`], [`clock`], [`ids`]), the [`overseer`] that judges
-//! messages, the [`config`] schema, [`trace`] records, [`metrics`], [`marks`] and planted bugs ([`mutants`]).
+//! messages, the [`config`] schema, the [`console`], [`trace`] records, [`metrics`], [`marks`] and planted bugs ([`mutants`]).
 
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod ids;
 pub mod marks;
 pub mod metrics;

@@ -18,7 +18,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{Log, LogFormat, LogLevel};
-use crate::trace;
+use crate::{console, trace};
 
 /// How many bytes of trace may wait in memory.
 pub const TRACE_BUFFER_BYTES: usize = 64 << 10;
@@ -226,7 +226,7 @@ impl<W: Write + Send + 'static> TraceSink for LineSink<W> {
         if let Err(error) = inner.out.write_all(line.as_bytes()).and_then(|()| inner.out.write_all(b"\n")) {
             inner.failed = Some(error.kind());
             // Straight to standard error: an event raised while an event is handled reaches nobody.
-            let _ = writeln!(io::stderr(), "the trace cannot be written and ends here: {error}");
+            console::note(&format!("the trace cannot be written and ends here: {error}"));
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Reading arguments and files, and writing lines: the parts that several commands share.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
+
+use voltron_core::console;
 
 use crate::failure::Failure;
 
@@ -43,17 +45,12 @@ pub(super) fn line(text: &str) -> Result<bool, Failure> {
 
 /// Writes bytes to standard output; false: nobody reads any more.
 pub(super) fn bytes(bytes: &[u8]) -> Result<bool, Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::bad_use(format!("cannot write to standard output: {error}"))),
-    }
+    console::out(bytes).map_err(|error| Failure::bad_use(format!("cannot write to standard output: {error}")))
 }
 
 /// Writes one line to standard error; if that fails there is nowhere to say so.
 pub(super) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    console::note(text);
 }
 
 /// Parses `90s`, `15m`, `12h`, `30d`, or plain seconds: 1 s to 10 years.

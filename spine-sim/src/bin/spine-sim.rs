@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use spine_sim::{Broker, BrokerOptions, User};
 use tokio::signal::unix::{SignalKind, signal};
-use voltron_core::{Ids, Listener, Net, OsIds, SystemClock, TcpNet, WallClock};
+use voltron_core::{Ids, Listener, Net, OsIds, SystemClock, TcpNet, WallClock, console};
 
 /// A NATS broker (core and a JetStream subset) for development and tests.
 #[derive(Debug, Parser)]
@@ -93,7 +93,7 @@ async fn main() -> ExitCode {
     match run(flags).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("spine-sim: {error}");
+            console::note(&format!("spine-sim: {error}"));
             ExitCode::from(1)
         }
     }

@@ -88,6 +88,7 @@ fn rust(file: &File) -> Vec<Finding> {
         found.push(Finding::error(&file.path, "a module lies in foo.rs and foo/, not in foo/mod.rs"));
     }
     found.extend(selects(file));
+    found.extend(prints(file));
     if !MAY_READ_ENVIRONMENT.iter().any(|folder| file.path.starts_with(folder)) && !is_build_or_test(&file.path) {
         for (n, line) in (1..).zip(file.text.lines()) {
             if line.contains("env::var") {
@@ -97,6 +98,27 @@ fn rust(file: &File) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// Where code may use the print macros: the manual and examples, which nobody runs as a server, and tests.
+const MAY_PRINT: &[&str] = &["xtask/", "fuzz/"];
+
+/// The print macros panic when the reader of standard output or standard error is gone.
+fn prints(file: &File) -> Vec<Finding> {
+    if MAY_PRINT.iter().any(|folder| file.path.starts_with(folder))
+        || is_build_or_test(&file.path)
+        || file.path.contains("/examples/")
+        || file.path.starts_with("spine/src/contract")
+    {
+        return Vec::new();
+    }
+    let macros = [concat!("print", "!("), concat!("println", "!(")];
+    let lines = (1..).zip(file.text.lines()).filter(|(_, line)| {
+        let code = line.trim_start();
+        !code.starts_with("//") && macros.iter().any(|name| code.contains(name))
+    });
+    let what = "a print macro panics when nobody reads; use voltron_core::console";
+    lines.map(|(n, _)| Finding::error(format!("{}:{n}", file.path), what)).collect()
 }
 
 fn is_build_or_test(path: &str) -> bool {
@@ -184,6 +206,15 @@ mod tests {
         assert_eq!(found("a/tests/common/mod.rs", "//! A.\n"), [""; 0]);
         finds("a/src/a.rs", "//! A.\nstd::env::var(\"A\");\n", "arqon.toml");
         assert_eq!(found("xtask/src/a.rs", "//! A.\nstd::env::var(\"A\");\n"), [""; 0]);
+    }
+
+    #[test]
+    fn print_macros_are_for_tests() {
+        let text = format!("//! A.\n//! {}\nfn f() {{ e{} }}\n", concat!("println", "!(1)"), concat!("println", "!(1)"));
+        finds("a/src/main.rs", &text, "a/src/main.rs:3: a print macro");
+        for path in ["a/tests/b.rs", "a/examples/b.rs", "xtask/src/a.rs", "a/benches/b.rs"] {
+            assert_eq!(found(path, &text), [""; 0]);
+        }
     }
 
     #[test]

@@ -17,9 +17,9 @@ use proto::NodeId;
 use spine::{NatsSpine, Role, SpineOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use voltron_core::config::Config;
+use voltron_core::config::{Config, authority};
 use voltron_core::metrics::{self, Metrics};
-use voltron_core::{OsIds, SystemClock, telemetry};
+use voltron_core::{OsIds, SystemClock, console, telemetry};
 
 /// Rooms on NATS: owns rooms, stores their events, answers Shields.
 #[derive(Parser)]
@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
     match start(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, error)) => {
-            eprintln!("brain-shell: {error}");
+            console::note(&format!("brain-shell: {error}"));
             ExitCode::from(code)
         }
     }
@@ -62,10 +62,10 @@ async fn start(arguments: Arguments) -> Result<(), Failure> {
     let (writer, speaker) = (connection(Role::Writer)?, connection(Role::Speaker)?);
     let metrics = Metrics::new();
     metrics.counted("brain_log_lines_dropped", telemetry::LINES_DROPPED, telemetry.lines_dropped());
-    let address = (config.http.host.as_str(), brain.metrics_port);
-    let listener = TcpListener::bind(address)
+    let address = authority(&config.http.host, brain.metrics_port);
+    let listener = TcpListener::bind(&address)
         .await
-        .map_err(|error| (3, format!("[brain] metrics_port {}:{}: {error}", address.0, address.1).into()))?;
+        .map_err(|error| (3, format!("[brain] metrics_port {address}: {error}").into()))?;
     let bound = listener.local_addr().map_err(|error| (1, error.into()))?;
     let readiness = Readiness::default();
     tokio::spawn(observe(listener, metrics.clone(), readiness.clone()));
@@ -91,7 +91,11 @@ async fn start(arguments: Arguments) -> Result<(), Failure> {
             _ = interrupted.recv() => {}
         }
     };
-    run_shown(parts, stop, || println!("{line}"), readiness).await.map_err(|error| (3, error.into()))
+    // A reader that is gone does not end the node.
+    let ready = || {
+        let _ = console::line(&line);
+    };
+    run_shown(parts, stop, ready, readiness).await.map_err(|error| (3, error.into()))
 }
 
 /// The operators' listener; serves for ever.

@@ -207,7 +207,7 @@ async fn measure(folder: &Path, what: &str, world: World, seeds: u64) -> Result<
     for seed in 0..seeds.max(1) {
         let verdict = ordinary(Engine::Leap, name, seed, None, None).await?;
         if !verdict.ok {
-            eprintln!("{}", verdict.text(&files::commit()));
+            voltron_core::console::note(&verdict.text(&files::commit()));
         }
         sum.add(&verdict);
     }
