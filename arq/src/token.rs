@@ -50,9 +50,9 @@ pub enum TokenError {
 }
 
 impl Issuer {
-    /// From the text of a secret file; surrounding white space does not count.
-    pub fn secret(text: &str) -> Result<Self, TokenError> {
-        let secret = text.trim().as_bytes();
+    /// From the bytes of a secret file, as a Shield reads it (`[auth] hs256_secret_file`).
+    pub fn secret(file: &[u8]) -> Result<Self, TokenError> {
+        let secret = voltron_core::config::secret(file);
         if secret.len() < SECRET_BYTES_MIN {
             return Err(TokenError::ShortSecret(secret.len()));
         }

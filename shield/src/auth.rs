@@ -1,6 +1,7 @@
 //! Who a client is: a JWT becomes an [`Identity`], or a [`Refusal`] with its code. Every check of time uses the clock
 //! that the caller read; the library's own checks are off because they read the system's.
 
+mod jwk;
 mod keys;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use proto::json::{Claims, Grants};
 use proto::signature::VerifyingKey;
 use proto::{Code, Rights, RoomId, TenantId, UserId};
 
+pub use jwk::Skipped;
 pub use keys::{Keys, KeysError};
 
 /// How far ahead of ours an issuer's clock may be, in seconds.

@@ -22,6 +22,8 @@ mod route;
 mod server;
 mod session;
 mod shared;
+pub mod startup;
 
-pub use auth::{Identity, Keys, KeysError, Refusal};
+pub use auth::{Identity, Keys, KeysError, Refusal, Skipped};
 pub use server::{ShieldParts, serve, serve_with};
+pub use startup::{Startup, StartupError};

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
+use shield::Startup;
 use spine::{Storage, StreamSpec, bytes as size};
 use voltron_core::config::{self, Config};
 
@@ -12,11 +13,16 @@ use crate::failure::{Exit, Failure};
 /// Checks and renders arqon.toml, the one configuration file.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Checks a file: every key, its type, its range. Exit code 1 if anything is wrong.
+    /// Checks a file: every key, its type, its range, and the files it names. Exit code 1 if anything is wrong.
+    ///
+    /// It checks what `shield serve` checks, as the user and in the folder it runs in.
     Check {
         /// The file.
         #[arg(default_value = config::FILE)]
         file: PathBuf,
+        /// Leave out the files that it names, for a machine that does not hold them.
+        #[arg(long)]
+        without_files: bool,
     },
     /// Prints the configuration, every key with its documentation.
     Render {
@@ -40,7 +46,7 @@ pub(super) enum Form {
 
 pub(super) fn run(command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Check { file } => check(&file),
+        Command::Check { file, without_files } => check(&file, without_files),
         Command::Render { form, file } => {
             let config = file.map_or_else(|| Ok(Config::default()), |file| load(&file))?;
             let text = match form {
@@ -54,10 +60,18 @@ pub(super) fn run(command: Command) -> Result<Exit, Failure> {
     }
 }
 
-fn check(file: &Path) -> Result<Exit, Failure> {
+fn check(file: &Path, without_files: bool) -> Result<Exit, Failure> {
     let config = load(file)?;
-    for warning in config.warnings() {
-        input::note(&format!("note: {warning}"));
+    let mut notes = config.warnings();
+    if !without_files {
+        let startup = Startup::load(&config).map_err(|error| {
+            Failure::new(Exit::CheckFailed, format!("{}: {error}", file.display()))
+                .help("--without-files leaves out the files that it names, for a machine that does not hold them.")
+        })?;
+        notes.extend(startup.notes());
+    }
+    for note in notes {
+        input::note(&format!("note: {note}"));
     }
     input::line(&format!("{} is good", file.display()))?;
     input::line(&reserved(&config))?;

@@ -110,7 +110,7 @@ pub(super) fn private_key(path: &Path) -> Result<SigningKey, Failure> {
 fn new(args: NewArgs) -> Result<Exit, Failure> {
     let issuer = match (&args.key.key, &args.key.secret_file) {
         (Some(path), _) => Issuer::EdDsa { key: Box::new(private_key(path)?), kid: args.kid },
-        (None, Some(path)) => Issuer::secret(&input::text_file(path)?)?,
+        (None, Some(path)) => Issuer::secret(&input::file(path)?)?,
         (None, None) => return Err(Failure::bad_use("give --key or --secret-file")),
     };
     let mut id = [0; 12];

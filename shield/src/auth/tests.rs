@@ -94,7 +94,8 @@ fn eddsa_key_of_a_set_verifies_by_kid() {
     let mut header = Header::new(Algorithm::EdDSA);
     header.kid = Some("one".into());
     let token = encode(&header, &good(), &EncodingKey::from_ed_der(&der)).unwrap();
-    let verify = |kid: &str| Keys::new(&Auth::default(), Some(&jwks(kid)), None).unwrap().verify(&token, NOW_MS);
+    let verify =
+        |kid: &str| Keys::new(&Auth::default(), Some(jwks(kid).as_bytes()), None).unwrap().verify(&token, NOW_MS);
     assert!(verify("one").is_ok());
     assert_eq!(verify("two").unwrap_err().code, Code::TokenInvalid);
 }
@@ -102,5 +103,84 @@ fn eddsa_key_of_a_set_verifies_by_kid() {
 #[test]
 fn short_secret_and_broken_set_are_refused() {
     assert!(matches!(Keys::new(&Auth::default(), None, Some(b"short")), Err(KeysError::Secret { found: 5 })));
-    assert!(matches!(Keys::new(&Auth::default(), Some("{}"), None), Err(KeysError::Jwks(_))));
+    assert!(matches!(Keys::new(&Auth::default(), Some(b"{}"), None), Err(KeysError::Jwks(_))));
+}
+
+/// A set with a good key behind `other`; the token was signed by the good one and names no key.
+fn beside(other: serde_json::Value) -> (Keys, Result<Identity, Refusal>) {
+    use proto::signature::SigningKey;
+    let seed = [7u8; 32];
+    let mut der = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+    der.extend_from_slice(&seed);
+    let public = SigningKey::from_bytes(&seed).verifying_key().to_bytes();
+    let good_key = json!({"kty": "OKP", "crv": "Ed25519", "kid": "good", "x": BASE64URL_NOPAD.encode(&public), "use": "sig",
+        "key_ops": ["verify"], "alg": "EdDSA", "x5c": ["AAAA"], "ext": true});
+    let set = json!({"keys": [other, good_key]}).to_string();
+    let keys = Keys::new(&Auth::default(), Some(set.as_bytes()), None).expect("a set");
+    let token = encode(&Header::new(Algorithm::EdDSA), &good(), &EncodingKey::from_ed_der(&der)).unwrap();
+    let verified = keys.verify(&token, NOW_MS);
+    (keys, verified)
+}
+
+/// RFC 7517 §5, §4.2 to §4.4: a key of another kind, for another use or for another algorithm is skipped and named, and the
+/// good one beside it serves.
+#[test]
+fn what_a_set_holds_besides_is_skipped_and_named() {
+    let b64 = |len: usize| BASE64URL_NOPAD.encode(&vec![0xc5; len]);
+    let rsa = |more: serde_json::Value| {
+        let mut key = json!({"kty": "RSA", "kid": "rsa", "n": b64(256), "e": "AQAB"});
+        key.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        key
+    };
+    let skipped = [
+        (json!({"kty": "AKP", "alg": "ML-DSA-44", "kid": "pq", "pub": b64(64)}), "AKP: only OKP Ed25519"),
+        (rsa(json!({"use": "enc", "alg": "RSA-OAEP"})), "use is \"enc\""),
+        (rsa(json!({"key_ops": ["encrypt", "wrapKey"]})), "key_ops does not hold"),
+        (rsa(json!({"key_ops": "verify"})), "key_ops is no array"),
+        (rsa(json!({"use": "sig", "alg": "PS256"})), "alg is \"PS256\""),
+        (rsa(json!({"alg": "RS512"})), "alg is \"RS512\""),
+        (rsa(json!({"n": b64(128)})), "RSA of 1024 bits"),
+        (rsa(json!({"kid": 5})), "kid is no string"),
+        (rsa(json!({"n": "!"})), "n is not in base64url"),
+        (json!({"kty": "OKP", "crv": "X25519", "use": "enc", "kid": "x", "x": b64(32)}), "OKP X25519"),
+        (json!({"kty": "OKP", "crv": "Ed25519", "x": b64(31)}), "x is no Ed25519 key"),
+        (json!({"kty": "EC", "crv": "P-384", "alg": "ES384", "kid": "p384", "x": b64(48), "y": b64(48)}), "EC P-384"),
+        (json!({"kty": "EC", "crv": "P-256", "x": b64(32), "y": b64(31)}), "have 32 bytes each"),
+        (json!({"kty": "oct", "kid": "o", "k": b64(32)}), "oct: only"),
+        (json!("no object"), "it has no kty"),
+        (json!({}), "it has no kty"),
+    ];
+    for (other, why) in skipped {
+        let (keys, verified) = beside(other.clone());
+        assert!(verified.is_ok(), "{other}: {verified:?}");
+        assert_eq!(keys.skipped().len(), 1, "{other}");
+        let told = keys.skipped()[0].to_string();
+        assert!(told.starts_with("key 0") && told.contains(why), "{told}");
+        assert!(keys.check().is_ok());
+        let alone = json!({"keys": [other]}).to_string();
+        let alone = Keys::new(&Auth::default(), Some(alone.as_bytes()), None).expect("a set");
+        assert!(matches!(alone.check(), Err(KeysError::NoKey(text)) if text.contains(why)));
+    }
+    // Good ones of other kinds: nothing is skipped. A point that is on no curve shows itself only when it is used.
+    for other in [
+        rsa(json!({})),
+        rsa(json!({"use": "sig", "alg": "RS256", "key_ops": ["sign", "verify"]})),
+        json!({"kty": "EC", "crv": "P-256", "x": b64(32), "y": b64(32)}),
+        json!({"kty": "OKP", "crv": "Ed25519", "alg": "Ed25519", "x": BASE64URL_NOPAD.encode(&proto::signature::SigningKey::from_bytes(&[9; 32]).verifying_key().to_bytes())}),
+    ] {
+        let (keys, verified) = beside(other.clone());
+        assert_eq!((keys.skipped(), verified.is_ok()), (&[][..], true), "{other}");
+    }
+}
+
+#[test]
+fn the_number_of_keys_is_bounded() {
+    let one = |n: u8| {
+        let public = proto::signature::SigningKey::from_bytes(&[n; 32]).verifying_key().to_bytes();
+        json!({"kty": "OKP", "crv": "Ed25519", "x": BASE64URL_NOPAD.encode(&public)})
+    };
+    let set = json!({"keys": (0..=64).map(one).collect::<Vec<_>>()}).to_string();
+    let keys = Keys::new(&Auth::default(), Some(set.as_bytes()), None).unwrap();
+    assert_eq!(keys.skipped().len(), 1);
+    assert!(keys.skipped()[0].to_string().contains("key 64 is not used: at most 64"), "{}", keys.skipped()[0]);
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use clap::{Parser, Subcommand};
 use proto::NodeId;
-use shield::{Keys, ShieldParts};
+use shield::{Keys, ShieldParts, Startup};
 use spine::{NatsSpine, Role, SpineOptions};
 use tokio::signal::unix::{SignalKind, signal};
-use voltron_core::config::{Config, Limits};
+use voltron_core::config::{Config, Limits, authority};
 use voltron_core::metrics::Metrics;
-use voltron_core::{AllowAll, Listener, Net, OsIds, SystemClock, TcpNet, telemetry};
+use voltron_core::{AllowAll, Listener, Net, OsIds, SystemClock, TcpNet, console, telemetry};
 
 /// The WebSocket edge of Arqon.
 #[derive(Parser)]
@@ -66,24 +66,25 @@ fn report(failure: Failure) -> ExitCode {
         Failure::Bind(text) => (text, 3),
         Failure::Other(text) => (text, 1),
     };
-    eprintln!("shield: {text}");
+    console::note(&format!("shield: {text}"));
     ExitCode::from(code)
 }
 
 async fn run(path: &Path, node: &str, json: bool) -> Result<(), Failure> {
     let config = Config::load(path).map_err(|error| Failure::Use(error.to_string()))?;
     let node = NodeId::parse(node).map_err(|error| Failure::Use(format!("--node: {error}")))?;
+    // As `arq config check` does it: what that calls good is served.
+    let startup = Startup::load(&config).map_err(|error| Failure::Use(error.to_string()))?;
     let telemetry = telemetry::init(&config.log, node.as_str()).map_err(|error| Failure::Use(error.to_string()))?;
-    for warning in config.warnings() {
+    for warning in config.warnings().into_iter().chain(startup.notes()) {
         tracing::warn!("{warning}");
     }
-    let keys = Keys::load(&config.auth).map_err(|error| Failure::Use(error.to_string()))?;
-    let keys = Arc::new(ArcSwap::from_pointee(keys));
-    let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
     let options = options(&config, &node)?;
+    let keys = Arc::new(ArcSwap::from_pointee(startup.keys));
+    let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
 
     let bind = async |host: &str, port: u16| {
-        let addr = format!("{host}:{port}");
+        let addr = authority(host, port);
         let listener =
             TcpNet.bind(&addr).await.map_err(|error| Failure::Bind(format!("cannot bind {addr}: {error}")))?;
         let local = Listener::local_addr(&listener).map_err(|error| Failure::Bind(error.to_string()))?;
@@ -91,14 +92,17 @@ async fn run(path: &Path, node: &str, json: bool) -> Result<(), Failure> {
     };
     let (ws, ws_addr) = bind(&config.server.host, config.server.port).await?;
     let (http, http_addr) = bind(&config.http.host, config.http.port).await?;
-    if json {
-        let line = serde_json::json!({
+    let told = if json {
+        serde_json::json!({
             "ready": true, "node": node.as_str(), "ws": format!("ws://{ws_addr}/v1/ws"), "http": format!("http://{http_addr}"),
-        });
-        println!("{line}");
+        })
+        .to_string()
     } else {
-        println!("clients:   ws://{ws_addr}/v1/ws\noperators: http://{http_addr}");
-    }
+        format!("clients:   ws://{ws_addr}/v1/ws\noperators: http://{http_addr}")
+    };
+    // The log has the addresses, too: the server runs on if standard output has no reader or no space.
+    let _ = console::line(&told);
+    tracing::info!(ws = %ws_addr, http = %http_addr, "listening");
 
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| Failure::Other(error.to_string()))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::Other(error.to_string()))?;
@@ -145,6 +149,13 @@ fn reload(path: &Path, keys: &ArcSwap<Keys>, limits: &ArcSwap<Limits>) {
     match Config::load(path) {
         Ok(config) => match Keys::load(&config.auth) {
             Ok(new) => {
+                for skipped in new.skipped() {
+                    tracing::warn!("[auth] jwks_file: {skipped}");
+                }
+                // A set that withdraws its last key is obeyed: a key that was withdrawn must not be accepted.
+                if let Err(error) = new.check() {
+                    tracing::error!(%error, "no key is left: every token is refused");
+                }
                 keys.store(Arc::new(new));
                 limits.store(Arc::new(config.limits));
                 tracing::info!("keys and limits reloaded");

@@ -1,6 +1,8 @@
 //! What the integration tests share: an in-memory network, tokens, and a WebSocket client of raw bytes.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses its part; a test may panic")]
 
+#[cfg(all(feature = "nats", not(madsim)))]
+pub mod process;
 pub mod world;
 
 use std::collections::BTreeMap;
