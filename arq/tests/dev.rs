@@ -209,11 +209,11 @@ async fn arq_wscat_and_python_talk_in_one_room_of_elixir() {
     arq_wscat_and_python_talk_in_one_room("nats", "elixir").await;
 }
 
-/// The Erlang VM that is this process's child.
-async fn child_of(parent: u32) -> String {
-    let found = Command::new("pgrep").args(["-P", &parent.to_string(), "beam.smp"]).output().await.expect("pgrep runs");
+/// The one child of this process that runs this program.
+async fn child_of(parent: u32, program: &str) -> String {
+    let found = Command::new("pgrep").args(["-P", &parent.to_string(), program]).output().await.expect("pgrep runs");
     let pid = String::from_utf8(found.stdout).unwrap().trim().to_owned();
-    assert!(pid.parse::<u32>().is_ok(), "one Erlang VM, not {pid:?}");
+    assert!(pid.parse::<u32>().is_ok(), "one {program}, not {pid:?}");
     pid
 }
 
@@ -225,20 +225,36 @@ async fn signal(name: &str, pid: &str) {
 async fn dev_ends_with_its_elixir_brain() {
     let mut dev = Dev::start("sim", "elixir").await;
     let pid = dev.process.child.id().expect("it runs");
-    signal("-KILL", &child_of(pid).await).await;
+    signal("-KILL", &child_of(pid, "beam.smp").await).await;
     let ended = tokio::time::timeout(LIMIT, dev.process.child.wait()).await.expect("it ends in time").expect("ours");
     assert_eq!(ended.code(), Some(1));
 }
 
 #[tokio::test]
 async fn no_elixir_brain_outlives_dev() {
-    let mut dev = Dev::start("sim", "elixir").await;
-    let brain = child_of(dev.process.child.id().expect("it runs")).await;
+    nothing_outlives_dev("sim", "elixir", "beam.smp", "/arqon-dev-").await;
+}
+
+#[tokio::test]
+async fn no_nats_server_outlives_dev() {
+    tool(".local/bin/nats-server");
+    nothing_outlives_dev("nats", "model", "nats-server", "/arqon-nats-").await;
+}
+
+/// After `kill -9` the child ends and its folder, which may hold passwords, is removed.
+async fn nothing_outlives_dev(spine: &str, brain: &str, program: &str, prefix: &str) {
+    let mut dev = Dev::start(spine, brain).await;
+    let child = child_of(dev.process.child.id().expect("it runs"), program).await;
+    let arguments = std::fs::read_to_string(format!("/proc/{child}/cmdline")).expect("it runs");
+    let config = arguments.split('\0').find(|word| word.contains(prefix)).expect("an argument below its folder");
+    let folder = PathBuf::from(config).parent().expect("a folder").to_owned();
+    assert!(folder.is_dir(), "{}", folder.display());
     dev.process.child.kill().await.expect("it is ours");
     let gone = async {
-        // It is nobody's child now: whoever adopted it buries it.
-        while std::fs::read_to_string(format!("/proc/{brain}/comm")).is_ok_and(|name| name.trim_end() == "beam.smp")
-            && std::fs::read_to_string(format!("/proc/{brain}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+        // The child has no parent now; the system reaps it.
+        while std::fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|name| name.trim_end() == program)
+            && std::fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+            || folder.exists()
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -4,6 +4,7 @@
 //! The server binds 127.0.0.1 alone. Without a port it picks one itself and writes it to a ports file, so no two
 //! tests race for one; a restart takes the same port again and the same data.
 
+mod leash;
 mod process;
 
 use std::io;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::users::{UserSpec, accounts};
+pub use leash::Leash;
 use process::Process;
 
 /// The version that everything here was measured with; another one is refused.
@@ -96,7 +98,7 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> ServerError {
     move |source| ServerError::Io { what, source }
 }
 
-/// A nats-server of ours. Killed when dropped.
+/// A nats-server of ours. Killed when dropped, and by its leash if this process dies before that.
 #[derive(Debug)]
 pub struct NatsServer {
     options: ServerOptions,
@@ -104,6 +106,7 @@ pub struct NatsServer {
     scratch: TempDir,
     port: u16,
     process: Option<Process>,
+    leash: Leash,
 }
 
 impl NatsServer {
@@ -121,7 +124,8 @@ impl NatsServer {
             .prefix("arqon-nats-")
             .tempdir()
             .map_err(io_error("cannot make a temporary folder"))?;
-        let mut server = Self { port: options.port, options, scratch, process: None };
+        let leash = Leash::new(scratch.path())?;
+        let mut server = Self { port: options.port, options, scratch, process: None, leash };
         server.restart().await?;
         Ok(server)
     }
@@ -133,7 +137,7 @@ impl NatsServer {
         let config = self.scratch.path().join("nats.conf");
         std::fs::write(&config, self.config()).map_err(io_error("cannot write its configuration"))?;
         let ports = self.scratch.path();
-        let (process, port) = Process::start(&self.options.binary, &config, self.port, ports, START_LIMIT).await?;
+        let (process, port) = Process::start(&self.options.binary, &config, self.port, ports, START_LIMIT, &mut self.leash).await?;
         self.process = Some(process);
         self.port = port;
         Ok(())

@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use brain_shell::{BrainParts, ShellError};
 use proto::NodeId;
+use spine::server::Leash;
 use spine::{Spine, UserSpec};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -30,8 +31,9 @@ pub(super) struct Elixir {
     /// Held open apart from the child, whose `wait` would close it.
     input: Option<ChildStdin>,
     out: Option<ChildStdout>,
-    /// Its configuration and passwords.
+    /// Its configuration and passwords; removed, too, if this process is killed.
     _folder: TempDir,
+    _leash: Leash,
 }
 
 impl Brain {
@@ -59,6 +61,7 @@ impl Brain {
     ) -> Result<Self, DevError> {
         let failed = |what| move |source| DevError::Child { what, source };
         let folder = tempfile::Builder::new().prefix("arqon-dev-").tempdir().map_err(failed("a temporary folder"))?;
+        let leash = Leash::new(folder.path())?;
         let password = |user: &UserSpec| -> io::Result<(Option<String>, Option<String>)> {
             let (name, password) = user.credentials();
             let file = folder.path().join(format!("{name}.password"));
@@ -85,7 +88,7 @@ impl Brain {
             .spawn()
             .map_err(failed("its launcher"))?;
         let (input, out) = (child.stdin.take(), child.stdout.take());
-        Ok(Self::Child(Box::new(Elixir { child, input, out, _folder: folder })))
+        Ok(Self::Child(Box::new(Elixir { child, input, out, _folder: folder, _leash: leash })))
     }
 
     /// Resolves when it takes rooms; with the address of its own metrics, if it has them. To be asked once.

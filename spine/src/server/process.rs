@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{PINNED, ServerError, io_error};
+use super::{Leash, PINNED, ServerError, io_error};
 
 const LOG_LINES: usize = 200;
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -52,6 +52,7 @@ impl Process {
         port: u16,
         scratch: &Path,
         limit: Duration,
+        leash: &mut Leash,
     ) -> Result<(Self, u16), ServerError> {
         let port_flag = if port == 0 { "-1".to_owned() } else { port.to_string() };
         let mut child = Command::new(binary)
@@ -68,6 +69,7 @@ impl Process {
             .spawn()
             .map_err(io_error("cannot run it"))?;
         let pid = child.id().ok_or(ServerError::NotRunning)?;
+        leash.holds(pid)?;
         let log = Log::default();
         let mut ready = log.follow(child.stderr.take());
         let mut process = Self { child, pid, log };
