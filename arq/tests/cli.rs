@@ -156,4 +156,25 @@ fn configuration_is_checked_and_rendered() {
     std::fs::write(&file, "[server]\nprot = 1\n\n[policy]\ndefault = \"none\"\n").unwrap();
     let refused = show(&arq(&["config", "check", path])).replace(path, "arqon.toml");
     insta::assert_snapshot!(refused);
+
+    // The files that it names: what is not on this machine is noted, and refused where it is needed; what is there must be
+    // good, for `shield serve` takes nothing else.
+    let set = dir.path().join("jwks.json");
+    let auth = format!("policy.default = \"none\"\nauth.jwks_file = {:?}\n", set.to_str().unwrap());
+    std::fs::write(&file, &auth).unwrap();
+    let missing = arq(&["config", "check", path]);
+    assert_eq!(missing.status.code(), Some(0), "{}", show(&missing));
+    assert!(show(&missing).contains("a Shield does not start without it"), "{}", show(&missing));
+    let needed = arq(&["config", "check", "--files", path]);
+    assert!(needed.status.code() == Some(1) && show(&needed).contains("jwks_file"), "{}", show(&needed));
+    let good = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    for (keys, code, says) in [
+        ("{".to_owned(), 1, "no JWK set"),
+        (r#"{"keys":[{"kty":"oct","kid":"o"}]}"#.to_owned(), 1, "no key that checks tokens"),
+        (format!(r#"{{"keys":[{{"kty":"oct","kid":"o"}},{good}]}}"#), 0, r#"key 0 (kid "o") is not used"#),
+    ] {
+        std::fs::write(&set, &keys).unwrap();
+        let checked = arq(&["config", "check", path]);
+        assert!(checked.status.code() == Some(code) && show(&checked).contains(says), "{keys}: {}", show(&checked));
+    }
 }

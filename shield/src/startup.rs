@@ -1,7 +1,10 @@
 //! Everything that a Shield needs besides its sockets and the broker, read and checked once. `shield serve` starts from
 //! it and `arq config check` runs it, so that a file that is called good is one that is served.
 
-use voltron_core::config::Config;
+use std::fs::OpenOptions;
+use std::path::Path;
+
+use voltron_core::config::{Auth, Config, Log, Nats};
 
 use crate::auth::{Keys, KeysError};
 
@@ -41,28 +44,36 @@ pub enum StartupError {
     },
 }
 
+impl StartupError {
+    /// True if a file is not there at all: another machine may hold it.
+    pub fn missing(&self) -> bool {
+        let (Self::Keys(KeysError::File { why, .. }) | Self::File { why, .. }) = self else { return false };
+        why.kind() == std::io::ErrorKind::NotFound
+    }
+}
+
 impl Startup {
-    /// Reads and checks every file that `config` names for a Shield. What a file need not hold for a start but an operator
-    /// should know is in [`Startup::notes`].
+    /// Reads and checks every file that `config` names for a Shield; fails with the first of [`Startup::problems`].
     pub fn load(config: &Config) -> Result<Self, StartupError> {
-        let keys = Keys::load(&config.auth)?;
-        keys.check()?;
-        let credentials = match (&config.nats.user, &config.nats.password_file) {
-            (Some(user), Some(path)) => {
-                let password = std::fs::read_to_string(path).map_err(|why| StartupError::File {
-                    section: "nats",
-                    key: "password_file",
-                    path: path.clone(),
-                    why,
-                })?;
-                Some((user.clone(), password.trim().to_owned()))
-            }
-            _ => None,
-        };
-        if let Some(path) = &config.log.trace_file {
-            trace_file(path).map_err(|why| StartupError::Trace { path: path.clone(), why })?;
-        }
+        let keys = keys(&config.auth)?;
+        let credentials = credentials(&config.nats)?;
+        trace_file(&config.log)?;
         Ok(Self { keys, credentials })
+    }
+
+    /// Everything that stops a Shield from starting with this configuration.
+    pub fn problems(config: &Config) -> Vec<StartupError> {
+        // Each file alone, so that one that is missing hides no other.
+        let set = Auth { hs256_secret_file: None, ..config.auth.clone() };
+        let secret = Auth { jwks_file: None, ..config.auth.clone() };
+        let mut found: Vec<StartupError> =
+            [set, secret].iter().filter_map(|auth| Keys::load(auth).err()).map(StartupError::from).collect();
+        if found.is_empty() {
+            found.extend(keys(&config.auth).err());
+        }
+        found.extend(credentials(&config.nats).err());
+        found.extend(trace_file(&config.log).err());
+        found
     }
 
     /// What an operator should know although the Shield starts.
@@ -71,17 +82,31 @@ impl Startup {
     }
 }
 
+fn keys(auth: &Auth) -> Result<Keys, StartupError> {
+    let keys = Keys::load(auth)?;
+    keys.check()?;
+    Ok(keys)
+}
+
+fn credentials(nats: &Nats) -> Result<Option<(String, String)>, StartupError> {
+    let (Some(user), Some(path)) = (&nats.user, &nats.password_file) else { return Ok(None) };
+    let failed = |why| StartupError::File { section: "nats", key: "password_file", path: path.clone(), why };
+    let password = std::fs::read_to_string(path).map_err(failed)?;
+    Ok(Some((user.clone(), password.trim().to_owned())))
+}
+
 /// The file is there and can be appended to, or its folder is there. A check makes no file.
-fn trace_file(path: &str) -> Result<(), String> {
-    match std::fs::OpenOptions::new().append(true).open(path) {
+fn trace_file(log: &Log) -> Result<(), StartupError> {
+    let Some(path) = &log.trace_file else { return Ok(()) };
+    let failed = |why: String| Err(StartupError::Trace { path: path.clone(), why });
+    match OpenOptions::new().append(true).open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let folder = std::path::Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
-            match folder {
-                Some(folder) if !folder.is_dir() => Err(format!("there is no folder {}", folder.display())),
+            match Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                Some(folder) if !folder.is_dir() => failed(format!("there is no folder {}", folder.display())),
                 _ => Ok(()),
             }
         }
-        Err(error) => Err(error.to_string()),
+        Err(error) => failed(error.to_string()),
     }
 }

@@ -15,14 +15,15 @@ use crate::failure::{Exit, Failure};
 pub(super) enum Command {
     /// Checks a file: every key, its type, its range, and the files it names. Exit code 1 if anything is wrong.
     ///
-    /// It checks what `shield serve` checks, as the user and in the folder it runs in.
+    /// It checks what `shield serve` checks, as the user and in the folder it runs in. A file that is not on this machine is
+    /// only noted.
     Check {
         /// The file.
         #[arg(default_value = config::FILE)]
         file: PathBuf,
-        /// Leave out the files that it names, for a machine that does not hold them.
+        /// Demand that the files it names are here: for the machine that serves.
         #[arg(long)]
-        without_files: bool,
+        files: bool,
     },
     /// Prints the configuration, every key with its documentation.
     Render {
@@ -46,7 +47,7 @@ pub(super) enum Form {
 
 pub(super) fn run(command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Check { file, without_files } => check(&file, without_files),
+        Command::Check { file, files } => check(&file, files),
         Command::Render { form, file } => {
             let config = file.map_or_else(|| Ok(Config::default()), |file| load(&file))?;
             let text = match form {
@@ -60,14 +61,17 @@ pub(super) fn run(command: Command) -> Result<Exit, Failure> {
     }
 }
 
-fn check(file: &Path, without_files: bool) -> Result<Exit, Failure> {
+fn check(file: &Path, files: bool) -> Result<Exit, Failure> {
     let config = load(file)?;
     let mut notes = config.warnings();
-    if !without_files {
-        let startup = Startup::load(&config).map_err(|error| {
-            Failure::new(Exit::CheckFailed, format!("{}: {error}", file.display()))
-                .help("--without-files leaves out the files that it names, for a machine that does not hold them.")
-        })?;
+    let (missing, wrong): (Vec<_>, Vec<_>) =
+        Startup::problems(&config).into_iter().partition(|problem| problem.missing() && !files);
+    if !wrong.is_empty() {
+        let lines: Vec<String> = wrong.iter().map(|problem| format!("{}: {problem}", file.display())).collect();
+        return Err(Failure::new(Exit::CheckFailed, lines.join("\n")));
+    }
+    notes.extend(missing.iter().map(|problem| format!("{problem}; a Shield does not start without it")));
+    if let Ok(startup) = Startup::load(&config) {
         notes.extend(startup.notes());
     }
     for note in notes {
