@@ -50,6 +50,8 @@ pub(crate) struct Meters {
     pub(crate) ephemeral_dropped: Counter,
     pub(crate) queue_bytes: Gauge,
     pub(crate) spine_up: Gauge,
+    pub(crate) spine_losses: Counter,
+    pub(crate) serving: Gauge,
 }
 
 impl Meters {
@@ -70,7 +72,7 @@ impl Meters {
             refused: metrics.counters("shield_refused", "Frames refused at the gate by code"),
             acks: metrics.counters("shield_acks", "Answers to commands by code, silent successes included"),
             ack_seconds: metrics
-                .seconds("shield_ack_duration_seconds", "From a command's arrival to the Brain's answer"),
+                .seconds("shield_ack_duration_seconds", "From a command's arrival to its answer, timeouts included"),
             in_flight: metrics.gauge("shield_commands_in_flight", "Commands without an answer yet"),
             slots_held: metrics.gauge("shield_reply_slots_held", "Reply slots in use, those that rest included"),
             questions: metrics.gauge("shield_questions_open", "Questions of this Shield without an answer yet"),
@@ -90,6 +92,8 @@ impl Meters {
             ephemeral_dropped: metrics.counter("shield_ephemeral_dropped", "Ephemeral events dropped under pressure"),
             queue_bytes: metrics.gauge("shield_queue_bytes", "Bytes waiting for clients, as of the last sweep"),
             spine_up: metrics.gauge("shield_spine_up", "1 while there is a connection to NATS"),
+            spine_losses: metrics.counter("shield_spine_losses", "Connections to NATS that were lost"),
+            serving: metrics.gauge("shield_serving", "1 while commands can be taken, as of the last sweep"),
         }
     }
 }

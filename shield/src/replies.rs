@@ -143,6 +143,8 @@ impl<S: Spine> Replies<S> {
     /// Tells the client, unless success was not asked for.
     fn answer(&self, pending: &Pending, answer: &Answer) {
         self.meters.acks.get_or_create(&crate::meters::CodeLabel { code: u32::from(answer.code()) }).inc();
+        // Every command has one answer, and a timeout is one: left out, the worst would look like the best.
+        self.meters.ack_seconds.observe(pending.since.elapsed().as_secs_f64());
         if answer.code() != 0 || pending.ack_requested {
             ack::push(pending, answer);
         }
@@ -197,7 +199,6 @@ impl<S: Spine> Replies<S> {
                 self.meters.answers_stray.inc();
             }
             Answered::Done { pending, overtaken } => {
-                self.meters.ack_seconds.observe(now.duration_since(pending.since).as_secs_f64());
                 pending.route.owner_spoke(self.since_start(now));
                 if code != u32::from(Code::RoomAbsent.as_u16()) {
                     self.absent.served(&pending.route.key);

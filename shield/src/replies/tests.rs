@@ -23,6 +23,9 @@ struct World {
     outbox: Arc<Outbox>,
     route: Arc<Route>,
     n: AtomicU64,
+    metrics: Metrics,
+    /// Takes what comes and answers nothing.
+    silent: Arc<AtomicBool>,
 }
 
 const OPENING_MS: u64 = 10;
@@ -30,9 +33,14 @@ const OPENING_MS: u64 = 10;
 impl World {
     async fn new(served: bool) -> Self {
         let served = Arc::new(AtomicBool::new(served));
+        let silent = Arc::new(AtomicBool::new(false));
+        let says_nothing = silent.clone();
         let serves = served.clone();
         let spine = MockSpine::new(move |spine, to, reply, body| {
             let Some(reply) = reply else { return };
+            if says_nothing.load(Ordering::SeqCst) {
+                return;
+            }
             if to.as_str().starts_with("in.") {
                 if serves.load(Ordering::SeqCst) {
                     let ack = v1::Ack { message_id: body.clone(), ..v1::Ack::default() };
@@ -55,6 +63,7 @@ impl World {
                 }
             }
         });
+        let metrics = Metrics::new();
         let (health, absent) = (Arc::new(Health::default()), Arc::new(Absent::default()));
         health.set_linked(true);
         let replies = Arc::new(Replies::new(
@@ -65,7 +74,7 @@ impl World {
             SIZES,
             health,
             absent.clone(),
-            Meters::new(&Metrics::new()),
+            Meters::new(&metrics),
         ));
         tokio::spawn(replies.clone().run());
         tokio::spawn(replies.clone().sweep());
@@ -73,7 +82,17 @@ impl World {
         tokio::task::yield_now().await;
         let key = RoomKey::new(TenantId::parse("acme").unwrap(), RoomId::parse("lobby").unwrap());
         let outbox = Arc::new(Outbox::new(1 << 20, 10_000));
-        Self { spine, replies, absent, served, outbox, route: Arc::new(Route::new(key)), n: AtomicU64::new(0) }
+        Self {
+            spine,
+            replies,
+            absent,
+            served,
+            outbox,
+            route: Arc::new(Route::new(key)),
+            n: AtomicU64::new(0),
+            metrics,
+            silent,
+        }
     }
 
     async fn command(&self, create: bool) {
@@ -292,4 +311,25 @@ async fn a_command_is_in_flight_until_its_answer_is_queued() {
         let code = if timed_out { Code::OutcomeUnknown.as_u16() } else { 0 };
         assert_eq!(world.answers(1).await, [u32::from(code)]);
     }
+}
+
+/// A timeout is the slowest of all answers: left out, the worst hour would have the best figures.
+#[tokio::test(start_paused = true)]
+async fn every_answer_is_in_the_durations() {
+    let world = World::new(true).await;
+    let counted = |n: u64| {
+        let text = world.metrics.encode();
+        assert!(text.contains(&format!("shield_ack_duration_seconds_count {n}\n")), "{text}");
+        text
+    };
+    world.command(true).await;
+    assert_eq!(world.answers(1).await, [0]);
+    counted(1);
+    // An owner that takes the command and says nothing.
+    world.silent.store(true, Ordering::SeqCst);
+    world.command(true).await;
+    assert_eq!(world.answers(1).await, [u32::from(Code::OutcomeUnknown.as_u16())]);
+    let text = counted(2);
+    let sum = text.lines().find_map(|line| line.strip_prefix("shield_ack_duration_seconds_sum ")).expect("a sum");
+    assert!(sum.parse::<f64>().unwrap() >= 2.0, "{sum}");
 }

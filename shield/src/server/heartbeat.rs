@@ -44,6 +44,10 @@ pub(super) async fn watch_link<S: Spine, C: WallClock, I: Ids>(shared: Arc<Share
                 known = generation;
             }
             Link::Down { .. } => {
+                // The link is down, too, before the first connection.
+                if shared.health.linked() {
+                    shared.meters.spine_losses.inc();
+                }
                 shared.health.set_linked(false);
                 shared.meters.spine_up.set(0);
             }
@@ -124,6 +128,7 @@ pub(super) async fn listen<S: Spine, C: WallClock, I: Ids>(shared: Arc<Shared<S,
                     judge_brains(&shared, &mut brains);
                     open_suspects(&shared, &brains);
                     shared.replies.measure();
+                    shared.meters.serving.set(shared.health.serving().into());
                     shared.meters.in_flight.set(i64::try_from(shared.replies.in_flight()).unwrap_or(i64::MAX));
                     shared.meters.queue_bytes.set(i64::try_from(shared.connections.queued_bytes()).unwrap_or(i64::MAX));
                 }

@@ -16,6 +16,7 @@ pub(super) fn check(files: &[File]) -> Vec<Finding> {
         if file.path.ends_with(".json") && serde_json::from_str::<serde_json::Value>(&file.text).is_err() {
             found.push(Finding::error(&file.path, "is no JSON"));
         }
+        found.extend(alerts(file));
         for (n, line) in (1..).zip(file.text.lines()) {
             for name in expressions(line).flat_map(names) {
                 if !registered.contains(base(name)) && !registered.contains(name) {
@@ -26,6 +27,17 @@ pub(super) fn check(files: &[File]) -> Vec<Finding> {
                 }
             }
         }
+    }
+    found
+}
+
+/// Every alert says what to look at first.
+fn alerts(file: &File) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let rules = file.text.split("- alert: ").skip(1);
+    for rule in rules.filter(|rule| !rule.lines().any(|line| line.trim_start().starts_with("look: "))) {
+        let name = rule.lines().next().unwrap_or_default();
+        found.push(Finding::error(&file.path, format!("the alert {name} does not say where to look first")));
     }
     found
 }
@@ -67,11 +79,18 @@ mod tests {
     fn a_dead_metric_is_found() {
         let file = |path: &str, text: &str| File { path: path.into(), text: text.into() };
         let code = file("shield/src/metrics.rs", "metrics.counter(\"shield_ingress_ops\", \"Messages\")");
-        let rule = "      - alert: A\n        expr: rate(shield_ingress_ops_total[5m]) > shield_gone\n";
+        let rule =
+            "      - alert: A\n        expr: rate(shield_ingress_ops_total[5m]) > shield_gone\n          look: \"x\"\n";
         let board = "{\"expr\": \"shield_ingress_ops_total\",\n\"title\": \"shield_title\"}";
         let files = [code, file("ops/prometheus/alerts.yml", rule), file("ops/grafana/a.json", board)];
         let found: Vec<String> = check(&files).into_iter().map(|finding| finding.place + " " + &finding.what).collect();
         assert_eq!(found, ["ops/prometheus/alerts.yml:2 nobody registers the metric shield_gone"]);
+        let silent =
+            file("ops/prometheus/alerts.yml", "- alert: A\n  expr: up\n- alert: B\n  expr: up\n  look: \"x\"\n");
+        assert_eq!(
+            check(&[silent]),
+            [Finding::error("ops/prometheus/alerts.yml", "the alert A does not say where to look first")]
+        );
         assert_eq!(check(&[file("ops/grafana/a.json", "{")]), [Finding::error("ops/grafana/a.json", "is no JSON")]);
     }
 }

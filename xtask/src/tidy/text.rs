@@ -210,7 +210,8 @@ mod tests {
 
     #[test]
     fn print_macros_are_for_tests() {
-        let text = format!("//! A.\n//! {}\nfn f() {{ e{} }}\n", concat!("println", "!(1)"), concat!("println", "!(1)"));
+        let text =
+            format!("//! A.\n//! {}\nfn f() {{ e{} }}\n", concat!("println", "!(1)"), concat!("println", "!(1)"));
         finds("a/src/main.rs", &text, "a/src/main.rs:3: a print macro");
         for path in ["a/tests/b.rs", "a/examples/b.rs", "xtask/src/a.rs", "a/benches/b.rs"] {
             assert_eq!(found(path, &text), [""; 0]);
