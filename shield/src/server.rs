@@ -1,5 +1,6 @@
 //! Accepts sockets, watches over the Shield's tasks, and drains it.
 
+mod admission;
 mod handshake;
 mod heartbeat;
 mod upgrade;
@@ -13,7 +14,6 @@ use bytes::Bytes;
 use proto::v1::{self, envelope::Payload};
 use proto::{Code, NodeId};
 use spine::Spine;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use voltron_core::config::{Config, Limits};
 use voltron_core::metrics::Metrics;
@@ -21,16 +21,13 @@ use voltron_core::trace::{self, Record};
 use voltron_core::{Ids, Listener, Net, Overseer, WallClock, mutant};
 
 use crate::auth::Keys;
-use crate::bucket::Bucket;
 use crate::health::Health;
 use crate::meters::Meters;
 use crate::outbox::{Frame, Outbox};
 use crate::replies::{Replies, Sizes};
 use crate::rooms::{Absent, Rooms};
 use crate::shared::{Connections, Shared};
-
-/// Sockets that may be in their handshake, or on their way out of a refused one, at once.
-const HANDSHAKES_MAX: usize = 4096;
+use admission::Admission;
 
 /// Everything a Shield is made of. Nothing else reaches it.
 pub struct ShieldParts<N: Net, S, C, I> {
@@ -127,9 +124,7 @@ async fn accept<L: Listener, S: Spine, C: WallClock, I: Ids>(
     shared: &Arc<Shared<S, C, I>>,
     mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>,
 ) {
-    let mut per_s = shared.limits.load().accept_per_s;
-    let mut bucket = Bucket::new(per_s, per_s, Instant::now());
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let admission = Admission::new(shared.limits.load().accept_per_s, Instant::now());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -139,15 +134,7 @@ async fn accept<L: Listener, S: Spine, C: WallClock, I: Ids>(
         match accepted {
             Ok((stream, _peer)) => {
                 shared.meters.accepted.inc();
-                let now_per_s = shared.limits.load().accept_per_s;
-                if now_per_s != per_s {
-                    per_s = now_per_s;
-                    bucket.retune(per_s, per_s);
-                }
-                let allowed = bucket.take(Instant::now()).is_ok();
-                // Beyond the bound there is no answer: only a close costs nothing.
-                let Ok(place) = handshakes.clone().try_acquire_owned() else { continue };
-                voltron_core::tasks::spawn(upgrade::run(shared.clone(), stream, allowed, place));
+                voltron_core::tasks::spawn(upgrade::run(shared.clone(), stream, admission.enter()));
             }
             Err(error) => {
                 // Out of descriptors, mostly: waiting lets others close.

@@ -134,6 +134,9 @@ async fn bad_input_gets_its_code_and_harms_nobody() {
         (json!({"op": "pub", "room": "$SYS", "data": "x"}), 2006),
         (json!({"op": "unsub", "room": "nowhere"}), 1012),
         (json!({"op": "presence", "id": 1, "room": "lobby", "meta": null}), 1014),
+        (json!({"op": "presence", "room": "lobby", "meta": null}), 1014),
+        (json!({"op": "sub", "id": 1, "room": "lobby", "presence": "count"}), 1014),
+        (json!({"op": "sub", "id": 1, "room": "lobby", "presence": "list"}), 1014),
         (json!({"op": "auth", "token": "x"}), 2002),
         (json!({"op": "dance"}), 1009),
     ];
@@ -141,6 +144,7 @@ async fn bad_input_gets_its_code_and_harms_nobody() {
         ann.text(&text.to_string()).await;
         let answer = ann.json().await;
         assert_eq!(answer["code"], code, "{text}: {answer}");
+        assert_eq!(answer["id"], text["id"], "the request's id stands in its error: {answer}");
     }
     assert_eq!(publish(&mut ann, "lobby", "still here").await["code"], 0, "the connection lives on");
     let event = event(&mut witness).await;
@@ -223,10 +227,78 @@ async fn refused_handshakes_say_why() {
     let head = browser.handshake("/v1/ws", &[format!("{arqon}, arqon.bearer.{good}")]).await;
     assert!(head.contains("Sec-WebSocket-Protocol: arqon.v1\r\n") && !head.contains("bearer"), "{head}");
     assert!(matches!(browser.next().await, Got::Text(hello) if hello.contains("\"user\":\"ann\"")));
+    // RFC 6455 §4.2.1, §4.4 and RFC 9112 §3.2: head lines that are missing, wrong or there twice.
+    let host = "Host: test";
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let version = "Sec-WebSocket-Version: 13";
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket";
+    let heads = [
+        ("version 8", vec![host, key, "Sec-WebSocket-Version: 8", upgrade], "426"),
+        ("no version", vec![host, key, upgrade], "426"),
+        ("two versions", vec![host, key, version, "Sec-WebSocket-Version: 8", upgrade], "400"),
+        ("no upgrade", vec![host, key, version], "426"),
+        ("two keys", vec![host, key, key, version, upgrade], "400"),
+        ("no key", vec![host, version, upgrade], "400"),
+        ("a short key", vec![host, "Sec-WebSocket-Key: AAAA", version, upgrade], "400"),
+        ("no host", vec![key, version, upgrade], "400"),
+        ("two hosts", vec![host, host, key, version, upgrade], "400"),
+        ("two origins", vec![host, key, version, upgrade, "Origin: null", "Origin: null"], "400"),
+    ];
+    for (name, lines, status) in heads {
+        let mut client = Raw::new(world.net.connect("ws").await.unwrap());
+        let head = format!("GET /v1/ws HTTP/1.1\r\n{arqon}\r\n{}\r\n{}\r\n\r\n", bearer(&good), lines.join("\r\n"));
+        client.bytes(head.as_bytes()).await;
+        let answer = client.rest().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {answer}");
+        assert_eq!(answer.contains("\r\nSec-WebSocket-Version: 13\r\n"), status == "426", "{name}: {answer}");
+    }
     // No HTTP at all.
     let mut wrong = Raw::new(world.net.connect("ws").await.unwrap());
     wrong.bytes(b"POST / HTTP/1.1\r\n\r\n").await;
     assert!(wrong.rest().await.starts_with("HTTP/1.1 405 "));
+}
+
+/// Many sockets that never say anything take no place from a client that speaks, at whatever rate they come.
+#[tokio::test]
+async fn a_flood_of_idle_sockets_keeps_nobody_out() {
+    let mut config = config();
+    config.limits.accept_per_s = 10;
+    let world = World::new(config).await;
+    let mut idle = Vec::new();
+    for _ in 0..10_000 {
+        idle.push(world.net.connect("ws").await.unwrap());
+        if idle.len().is_multiple_of(2_000) {
+            let mut ann = world.client("ann").await;
+            assert_eq!(publish(&mut ann, "lobby", "through").await["code"], 0);
+        }
+    }
+    // Those that made room were told so; the newest may still speak.
+    let told = Raw::new(idle.swap_remove(0)).rest().await;
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("\r\nRetry-After: "), "{told}");
+    let mut late = Raw::open(idle.pop().unwrap(), &token(&claims("late", now_ms() / 1000))).await;
+    assert_eq!(publish(&mut late, "lobby", "late").await["code"], 0);
+    // What the operator sees of it.
+    assert!(world.http("/metrics").await.contains("shield_refused_handshakes_total{code=\"4100\"}"));
+}
+
+/// A peer that goes away without a close frame broke no rule: it counts as gone (0), not as a protocol error.
+#[tokio::test]
+async fn the_end_of_a_stream_is_no_protocol_error() {
+    let world = World::new(config()).await;
+    for half in [false, true] {
+        let mut ann = world.client("ann").await;
+        if half {
+            ann.finish().await;
+            assert_eq!(ann.next().await, Got::End);
+        }
+    }
+    let counted = async {
+        while !world.http("/metrics").await.contains("shield_closes_total{code=\"0\"} 2") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, counted).await.expect("both are counted as gone");
+    assert!(!world.http("/metrics").await.contains("shield_closes_total{code=\"1002\"}"));
 }
 
 #[tokio::test]

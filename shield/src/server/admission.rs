@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::bucket::Bucket;
 
 /// Sockets that may be in their handshake, or on their way out of a refused one, at once.
-pub(super) const HANDSHAKES_MAX: usize = 4096;
+const HANDSHAKES_MAX: usize = 4096;
 
 pub(super) struct Admission {
     rate: Mutex<Rate>,
@@ -44,7 +44,7 @@ impl Admission {
     }
 
     /// Takes one request out of this second's, whose number is `[limits] accept_per_s` as it is now.
-    pub(super) fn allows(&self, per_s: u32, now: Instant) -> bool {
+    fn allows(&self, per_s: u32, now: Instant) -> bool {
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         if rate.per_s != per_s {
             rate.per_s = per_s;
@@ -69,6 +69,11 @@ impl Admission {
 }
 
 impl Place {
+    /// Takes one request out of this second's.
+    pub(super) fn allows(&self, per_s: u32) -> bool {
+        self.admission.allows(per_s, Instant::now())
+    }
+
     /// Resolves when a newer socket needs the place.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;

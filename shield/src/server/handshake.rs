@@ -12,12 +12,14 @@ use spine::Spine;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse as _;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, create_response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use voltron_core::{Ids, WallClock};
 
+use super::admission::Place;
 use super::upgrade::ClientId;
 use crate::auth::{Identity, Refusal};
 use crate::shared::Shared;
@@ -49,6 +51,11 @@ impl Decision {
         Self::Http { status, refusal: Refusal::new(code, text) }
     }
 
+    /// What a socket is told that makes room for a newer one.
+    pub(super) fn evicted() -> Self {
+        Self::http(503, Code::CloseCapacity, "too many sockets are in their handshake; this one was the oldest")
+    }
+
     /// The bytes to write.
     pub(super) fn response(&self) -> Vec<u8> {
         match self {
@@ -78,13 +85,16 @@ fn problem(status: u16, refusal: &Refusal) -> Vec<u8> {
     let extra = match status {
         401 => "WWW-Authenticate: Bearer\r\n",
         405 => "Allow: GET\r\n",
-        426 => "Upgrade: websocket\r\n",
+        // RFC 6455 §4.4: a refused version is answered with the one that is taken; RFC 9110 §7.8: Upgrade is named in
+        // Connection.
+        426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
         503 => "Retry-After: 5\r\n",
         _ => "",
     };
+    let connection = if status == 426 { "Upgrade, close" } else { "close" };
     format!(
         "HTTP/1.1 {status} {reason}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
-         Cache-Control: no-store\r\nConnection: close\r\n{extra}\r\n{body}",
+         Cache-Control: no-store\r\nConnection: {connection}\r\n{extra}\r\n{body}",
         body.len()
     )
     .into_bytes()
@@ -94,7 +104,7 @@ fn problem(status: u16, refusal: &Refusal) -> Vec<u8> {
 pub(super) async fn read_and_decide<S: Spine, C: WallClock, I: Ids, T: AsyncRead + Unpin>(
     shared: &Shared<S, C, I>,
     stream: &mut T,
-    allowed: bool,
+    place: &Place,
 ) -> io::Result<(Decision, Vec<u8>)> {
     let mut head = Vec::with_capacity(1024);
     loop {
@@ -114,7 +124,7 @@ pub(super) async fn read_and_decide<S: Spine, C: WallClock, I: Ids, T: AsyncRead
         match Request::try_parse(&head) {
             Ok(Some((len, request))) => {
                 let tail = head.split_off(len);
-                return Ok((decide(shared, &request, allowed), tail));
+                return Ok((decide(shared, &request, place), tail));
             }
             Ok(None) if head.len() > HEAD_BYTES_MAX => {
                 return Ok((
@@ -131,13 +141,34 @@ pub(super) async fn read_and_decide<S: Spine, C: WallClock, I: Ids, T: AsyncRead
     }
 }
 
-fn decide<S: Spine, C: WallClock, I: Ids>(shared: &Shared<S, C, I>, request: &Request, allowed: bool) -> Decision {
+/// RFC 9112 §3.2 and RFC 6455 §4.1: what a request must say once. A second one could mean one thing here and another in
+/// a proxy before.
+fn malformed(request: &Request) -> Option<String> {
+    let count = |name: &str| request.headers().get_all(name).iter().count();
+    if count("Host") != 1 {
+        return Some("Host: exactly one is needed".into());
+    }
+    let once = ["Upgrade", "Sec-WebSocket-Key", "Sec-WebSocket-Version", "Origin"];
+    once.iter().find(|name| count(name) > 1).map(|name| format!("{name}: more than one"))
+}
+
+fn decide<S: Spine, C: WallClock, I: Ids>(shared: &Shared<S, C, I>, request: &Request, place: &Place) -> Decision {
     if request.uri().path() != PATH {
         return Decision::http(404, Code::BadHandshake, "the only path here is /v1/ws");
     }
+    if let Some(text) = malformed(request) {
+        return Decision::http(400, Code::BadHandshake, text);
+    }
     let upgrade = match create_response(request) {
         Ok(response) => response,
-        Err(error) => return Decision::http(426, Code::BadHandshake, error.to_string()),
+        Err(
+            error @ WsError::Protocol(
+                ProtocolError::MissingSecWebSocketVersionHeader
+                | ProtocolError::MissingUpgradeWebSocketHeader
+                | ProtocolError::MissingConnectionUpgradeHeader,
+            ),
+        ) => return Decision::http(426, Code::BadHandshake, error.to_string()),
+        Err(error) => return Decision::http(400, Code::BadHandshake, error.to_string()),
     };
     if let Some(origin) = request.headers().get("Origin") {
         let origins = &shared.config.server.origins;
@@ -149,7 +180,7 @@ fn decide<S: Spine, C: WallClock, I: Ids>(shared: &Shared<S, C, I>, request: &Re
     if shared.health.draining() {
         return Decision::http(503, Code::CloseDraining, "this Shield is going away; another one will take you");
     }
-    if !allowed || shared.connections.len() >= CONNECTIONS_MAX {
+    if !place.allows(shared.limits.load().accept_per_s) || shared.connections.len() >= CONNECTIONS_MAX {
         return Decision::http(503, Code::CloseCapacity, "too many connections, or too many at once; come back later");
     }
 

@@ -1,18 +1,20 @@
 //! From an accepted socket to a served connection: handshake within its time limit, HELLO, then the connection's loop.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use proto::frame;
 use proto::json::{Hello, Limits, SignatureMode};
 use spine::Spine;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use voltron_core::{Ids, OsIds, WallClock, mutant};
 
+use super::admission::Place;
 use super::handshake::{self, Decision, Offer};
 use crate::auth::{Identity, Refusal};
 use crate::connection;
@@ -21,34 +23,50 @@ use crate::outbox::{Bounds, Frame, Outbox};
 use crate::session::Session;
 use crate::shared::Shared;
 
-/// Takes a socket to its end. `allowed`: the accept rate leaves room for it; `place`: held until it is past its handshake.
+/// Takes a socket to its end. `place` is held until it is past its handshake, and may be needed by a newer socket.
 pub(super) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin + Send>(
     shared: Arc<Shared<S, C, I>>,
     mut stream: T,
-    allowed: bool,
-    place: OwnedSemaphorePermit,
+    place: Place,
 ) {
     let limit = Duration::from_millis(shared.config.shield.handshake_ms);
-    let decided = tokio::time::timeout(limit, async {
-        let (decision, tail) = handshake::read_and_decide(&shared, &mut stream, allowed).await?;
+    let deciding = tokio::time::timeout(limit, async {
+        let (decision, tail) = handshake::read_and_decide(&shared, &mut stream, &place).await?;
         stream.write_all(&decision.response()).await?;
         stream.flush().await?;
         std::io::Result::Ok((decision, tail))
-    })
-    .await;
+    });
+    let decided = tokio::select! {
+        biased;
+        decided = deciding => decided,
+        () = place.evicted() => {
+            let decision = Decision::evicted();
+            if let Decision::Http { refusal, .. } = &decision {
+                count(&shared, refusal);
+            }
+            // As much as the socket takes at once: nothing here may wait any more.
+            let _ = stream.write_all(&decision.response()).now_or_never();
+            return;
+        }
+    };
     let Ok(Ok((decision, tail))) = decided else { return };
     let outbox = Arc::new(Outbox::with(Bounds::Live(shared.limits.clone()), shared.connections.pool.clone()));
     let config = connection::websocket_config(shared.limits.load().message_bytes as usize);
     match decision {
         Decision::Http { refusal, .. } => {
             count(&shared, &refusal);
-            let _ = tokio::time::timeout(Duration::from_secs(1), stream.shutdown()).await;
+            leave(&place, Duration::from_secs(1), async {
+                let _ = stream.shutdown().await;
+            })
+            .await;
         }
         Decision::RefuseUpgraded { refusal, close, .. } => {
             count(&shared, &refusal);
             let mut ws = WebSocketStream::from_partially_read(stream, tail, Role::Server, Some(config)).await;
-            let _ =
-                tokio::time::timeout(Duration::from_secs(2), handshake::say_refusal(&mut ws, &refusal, close)).await;
+            leave(&place, Duration::from_secs(2), async {
+                let _ = handshake::say_refusal(&mut ws, &refusal, close).await;
+            })
+            .await;
         }
         Decision::Accept { offer, client, identity, .. } => {
             let mut id = [0; 16];
@@ -70,6 +88,15 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrit
             let _gone = Gone { shared: shared.clone(), n };
             connection::run(shared, (stream, tail), outbox, session).await;
         }
+    }
+}
+
+/// The end of a refused handshake: within its limit, and only while no newer socket needs the place.
+async fn leave(place: &Place, limit: Duration, end: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        _ = tokio::time::timeout(limit, end) => {}
+        () = place.evicted() => {}
     }
 }
 

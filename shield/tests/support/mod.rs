@@ -251,6 +251,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
         }
     }
 
+    /// Ends its half of the stream, without a close frame.
+    pub async fn finish(&mut self) {
+        self.stream.shutdown().await.expect("the stream is open");
+    }
+
     /// Everything that is still sent, without decoding it.
     pub async fn rest(&mut self) -> String {
         while self.more().await {}
