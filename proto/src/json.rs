@@ -17,7 +17,7 @@ pub use claims::{Audience, Claims, Confirmation, Grant, Grants, Jwk};
 pub use reply::{AuthResult, GetResult, Hello, Limits, PresenceResult, SignatureMode, SubResult, Unsubbed};
 pub use request::{
     AuthRequest, Format, GetRequest, Presence, PresenceRequest, PubRequest, Since, SubFamily, SubRequest, TextOp,
-    UnsubRequest, sub_family, text_op,
+    UnsubRequest, id, sub_family, text_op,
 };
 
 /// Why a body is refused.

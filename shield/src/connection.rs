@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use voltron_core::{Ids, WallClock, mark};
 
@@ -212,6 +212,10 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
             WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
                 self.session.too_big();
                 end(Code::CloseMessageTooBig.as_u16(), Code::CloseMessageTooBig.message())
+            }
+            // An end of the stream without a close frame: the peer is gone, which is no fault of its bytes.
+            WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                End { code: None, reason: String::new(), flush: false }
             }
             WsError::Utf8(_) => end(1007, "a text message must be UTF-8"),
             WsError::Protocol(_) => end(1002, "not WebSocket as RFC 6455 has it"),

@@ -150,7 +150,15 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             Ok(TextOp::Pub(request)) => self.on_text_pub(request).await,
             // People type this dialect: no strike, but the budget.
             Err(_) if self.hurried().is_some() => {}
-            Err(error) => self.err_in(error.code, &error.text, true),
+            Err(error) => {
+                self.shared.meters.refused.get_or_create(&CodeLabel { code: error.code.as_u16().into() }).inc();
+                let mut answer = render::err(error.code, &error.text);
+                // So that the client can tell which of its requests it was.
+                if let Some(id) = proto::json::id(text) {
+                    answer["id"] = id.into();
+                }
+                self.outbox.push(Frame::Text(answer.to_string().into()));
+            }
         }
     }
 
@@ -251,17 +259,22 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
 
     fn on_presence(&mut self, id: Option<u64>, dialect: Dialect) {
         let hurried = self.hurried().is_some();
-        if let Some(id) = id {
-            let code = if hurried { Code::RateLimited } else { Code::UnsupportedOperation };
-            let result = PresenceResult {
-                op: "presence".into(),
-                id,
-                code: Some(code.as_u16()),
-                message: Some(code.message().into()),
-                ..PresenceResult::default()
-            };
-            self.outbox.push(dialect.frame(frame::SUB, &result, &result));
-        }
+        let code = if hurried { Code::RateLimited } else { Code::UnsupportedOperation };
+        // Without an id there is no result to match; an error says it all the same.
+        let Some(id) = id else {
+            if !hurried {
+                self.err_in(code, code.message(), self.text_only || dialect.text);
+            }
+            return;
+        };
+        let result = PresenceResult {
+            op: "presence".into(),
+            id,
+            code: Some(code.as_u16()),
+            message: Some(code.message().into()),
+            ..PresenceResult::default()
+        };
+        self.outbox.push(dialect.frame(frame::SUB, &result, &result));
     }
 
     fn on_auth(&mut self, token: &str, dialect: Dialect) {

@@ -194,6 +194,11 @@ pub fn text_op(text: &str) -> Result<TextOp, JsonError> {
     serde_json::from_str(text).map_err(|error| explain(text, known, &error))
 }
 
+/// The `id` of a request that may be malformed otherwise, so that its error can name it.
+pub fn id(text: &str) -> Option<u64> {
+    serde_json::from_str::<serde_json::Value>(text).ok()?.get("id")?.as_u64()
+}
+
 const OPS: &str = "sub, unsub, pub, get, presence, auth";
 
 fn op(text: &str) -> Result<Option<Cow<'_, str>>, JsonError> {

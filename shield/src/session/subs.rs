@@ -63,6 +63,12 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
             self.outbox.push(dialect.sub(&refused(denied.code, &denied.text)));
             return;
         }
+        // As `presence` itself is answered: a good result and then no member would be a lie.
+        if request.presence.is_some_and(|presence| presence != Presence::Off) {
+            let text = "presence is not served yet: leave it out";
+            self.outbox.push(dialect.sub(&refused(Code::UnsupportedOperation, text)));
+            return;
+        }
         if request.history.is_some_and(|history| history > HISTORY_MAX) {
             self.outbox.push(dialect.sub(&refused(Code::MalformedJson, "history: 0 to 256")));
             return;
