@@ -315,8 +315,7 @@ schema! {
         grace_ms: u64 = 15_000, "ms", 0..=600_000
             ; unread: "there is no presence yet";
         /// Commands of each user that a room remembers to tell a repeat, the last by arrival.
-        dedupe: u32 = 256, "commands", 1..=256
-            ; unread: "the window has a fixed size";
+        dedupe: u32 = 256, "commands", 1..=256;
     }
     /// Log lines (to standard error) and the trace.
     log: Log {
