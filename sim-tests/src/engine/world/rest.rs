@@ -16,8 +16,9 @@ const SLACK: Duration = Duration::from_secs(8);
 /// By then every process has started, and no message has arrived anywhere: a link takes 1 ms at least.
 const STARTED: Duration = Duration::from_micros(500);
 
-/// Tasks that a Brain starts once it is connected.
-const BRAIN_LATER: u64 = 2;
+/// The most tasks that a process starts for good once it is connected. A task left over for each room, client or question
+/// is more than that.
+const LATER: u64 = 4;
 
 /// Gauges of a Shield that are 0 at rest, and what they count.
 const SHIELD_GAUGES: [(&str, &str); 8] = [
@@ -62,8 +63,8 @@ impl World<'_> {
         (1..=self.plan.world.brains).for_each(|n| self.rest_of_brain(broker, &format!("brain-{n}")));
         for (name, tasks) in idle {
             // A room is a task of its Brain's.
-            let later = if name.starts_with("brain") { BRAIN_LATER + self.rooms_of(name) } else { 0 };
-            let rest = u64::try_from(*tasks).unwrap_or(u64::MAX) + later;
+            let rooms = if name.starts_with("brain") { self.rooms_of(name) } else { 0 };
+            let rest = u64::try_from(*tasks).unwrap_or(u64::MAX) + LATER + rooms;
             self.held(name, "tasks", engine.tasks(name).unwrap_or(0), rest);
         }
         for n in 1..=FARMS {
