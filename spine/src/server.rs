@@ -137,7 +137,8 @@ impl NatsServer {
         let config = self.scratch.path().join("nats.conf");
         std::fs::write(&config, self.config()).map_err(io_error("cannot write its configuration"))?;
         let ports = self.scratch.path();
-        let (process, port) = Process::start(&self.options.binary, &config, self.port, ports, START_LIMIT, &mut self.leash).await?;
+        let (process, port) =
+            Process::start(&self.options.binary, &config, self.port, ports, START_LIMIT, &mut self.leash).await?;
         self.process = Some(process);
         self.port = port;
         Ok(())
