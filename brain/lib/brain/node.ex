@@ -25,7 +25,7 @@ defmodule Brain.Node do
 
   use Supervisor
 
-  alias Brain.{Config, Context, Mesh, Metrics, Nats, RoomManager, Spine, Trace}
+  alias Brain.{Bus, Config, Context, Mesh, Metrics, Nats, RoomManager, Spine, Trace}
   alias Brain.Mesh.{Snapshots, Tails}
 
   @type options :: %{
@@ -74,7 +74,7 @@ defmodule Brain.Node do
     }
 
     children =
-      [{Registry, keys: :unique, name: context.bus}] ++
+      [{Bus, context.bus}] ++
         trace(context) ++
         [
           connection(context, :writer, options.credentials.writer),
