@@ -131,7 +131,7 @@ defmodule Brain.LogTest do
     Process.unlink(pid)
     monitor = Process.monitor(pid)
     Process.exit(pid, :kill)
-    assert_receive {:DOWN, ^monitor, :process, _, :killed}
+    assert_receive {:DOWN, ^monitor, :process, _, :killed}, 60_000
     {:ok, device} = StringIO.open("")
     {:ok, pid} = Sink.start_link(handle, device: device)
     assert count.() == 5

@@ -8,7 +8,7 @@ defmodule Brain.FakeBroker do
 
   alias Brain.Nats
 
-  @limit_ms 10_000
+  @limit_ms 30_000
 
   defstruct [:listener, :port]
 
