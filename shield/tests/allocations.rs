@@ -24,7 +24,7 @@ use proto::{NodeId, Pattern, RoomKey, Subject};
 use shield::ShieldParts;
 use spine::server::{NatsServer, ServerOptions};
 use spine::{Delivery, Link, NatsSpine, Spine, SpineOptions};
-use support::world::{ack, until_ready};
+use support::world::{ack, until_serving};
 use support::{MemNet, Raw, claims, config, keys, say, token};
 use tokio::io::DuplexStream;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -89,7 +89,7 @@ impl Edge {
                 shield::serve(parts, async { drop(stopped.await) }).await;
             });
         });
-        until_ready(&net, true).await;
+        until_serving(&net).await;
         let now_ms = SystemClock.now_ms();
         let client = Raw::open(net.connect("ws").await.unwrap(), &token(&claims("ann", now_ms.div_euclid(1000)))).await;
         let publish = |ack: bool| {

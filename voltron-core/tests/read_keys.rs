@@ -47,10 +47,11 @@ fn holds(text: &str, word: &str) -> bool {
 }
 
 fn reads(text: &str, section: &str, key: &str) -> bool {
-    // `let config = &shared.config.shield;` and then `config.stale_ms`.
-    let renamed = text.contains(&format!("config.{section};"));
+    // The section under another name: `let times = &shared.config.shield;`, or a parameter `config: &config::Shield`.
+    let kind = format!("{}{}", section[..1].to_uppercase(), &section[1..]);
+    let renamed = text.contains(&format!("config.{section};")) || holds(text, &format!("config::{kind}"));
     let direct = [format!("{section}.{key}"), format!("{section}.load().{key}")];
-    direct.iter().any(|word| holds(text, word)) || (renamed && holds(text, &format!("config.{key}")))
+    direct.iter().any(|word| holds(text, word)) || (renamed && holds(text, &format!(".{key}")))
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
         let Some(wish) = self.rooms.get_mut(room) else { return };
         let told = matches!(wish.standing, Standing::In | Standing::Asked { .. });
         if connected && told {
-            wish.standing = Standing::Leaving;
+            wish.stands(Standing::Leaving);
             trace::emit(|| Record::Leave { c: self.options.name.clone(), room: self.full_name(room) });
             self.push(frame::UNSUB, &UnsubRequest { room: room.as_str().to_owned() });
         } else {
@@ -198,7 +198,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
         let conn = self.hello.take().map(|hello| hello.conn);
         trace::emit(|| Record::Shut { c: self.options.name.clone(), conn: conn.unwrap_or_default(), code });
         for wish in self.rooms.values_mut() {
-            wish.standing = Standing::Out;
+            wish.out();
         }
         self.gets.clear();
         for (message_id, room) in self.commands.disconnected(self.options.repeat) {
@@ -271,7 +271,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
         let id = self.fresh_id();
         let Some(wish) = self.rooms.get_mut(room) else { return };
         let since = wish.since();
-        wish.standing = Standing::Asked { id, since };
+        wish.stands(Standing::Asked { id, since });
         let history = wish.history();
         let presence = (wish.options.presence != proto::json::Presence::Off).then_some(wish.options.presence);
         let request = SubRequest { id, room: room.as_str().to_owned(), since, history, presence, format: None };

@@ -21,6 +21,9 @@ pub(crate) struct Room {
     pub(crate) refusals: u32,
     /// The room did not exist when it was last asked for: everything in it is newer than the wish.
     pub(crate) absent: bool,
+    /// SUBs that an UNSUB or another SUB has overtaken and that have no answer yet, each with its cursor. The server
+    /// answers in order: until these are answered, an UNSUB's answer belongs to an earlier UNSUB.
+    overtaken: Vec<(u64, Option<Since>)>,
 }
 
 /// Where a subscription stands on this connection.
@@ -51,7 +54,46 @@ pub(crate) enum Step {
 
 impl Room {
     pub(crate) fn new(options: SubOptions) -> Self {
-        Self { options, standing: Standing::Out, cursor: options.since, incomplete: None, refusals: 0, absent: false }
+        Self {
+            options,
+            standing: Standing::Out,
+            cursor: options.since,
+            incomplete: None,
+            refusals: 0,
+            absent: false,
+            overtaken: Vec::new(),
+        }
+    }
+
+    /// The standing on this connection changes; a SUB that is not answered yet is overtaken.
+    pub(crate) fn stands(&mut self, standing: Standing) {
+        if let Standing::Asked { id, since } = std::mem::replace(&mut self.standing, standing) {
+            self.overtaken.push((id, since));
+        }
+    }
+
+    /// The connection is gone, and every answer with it.
+    pub(crate) fn out(&mut self) {
+        self.standing = Standing::Out;
+        self.overtaken.clear();
+    }
+
+    /// True if a SUB that was overtaken has no answer yet.
+    pub(crate) const fn owes_answers(&self) -> bool {
+        !self.overtaken.is_empty()
+    }
+
+    /// The cursor of the overtaken SUB `id`, which is answered now.
+    fn answered_late(&mut self, id: u64) -> Option<Option<Since>> {
+        let at = self.overtaken.iter().position(|(overtaken, _)| *overtaken == id)?;
+        Some(self.overtaken.remove(at).1)
+    }
+
+    /// An overtaken SUB succeeded: what follows until the next answer is its `replay` events, or its snapshot.
+    pub(crate) fn passes(&mut self, since: Option<Since>, epoch: u64, seq: u64, replay: u64, recovered: bool) {
+        let standing = self.standing;
+        self.subscribed(since, epoch, seq, replay, recovered);
+        self.standing = standing;
     }
 
     /// What the next SUB resumes from.
@@ -110,6 +152,14 @@ impl Room {
 /// The room that waits for the answer to SUB `id`.
 pub(crate) fn asked(rooms: &mut std::collections::BTreeMap<RoomId, Room>, id: u64) -> Option<(RoomId, &mut Room)> {
     rooms.iter_mut().find(|(_, room)| room.awaits(id)).map(|(name, room)| (name.clone(), room))
+}
+
+/// The room in which SUB `id` was overtaken, and that SUB's cursor.
+pub(crate) fn overtaken(
+    rooms: &mut std::collections::BTreeMap<RoomId, Room>,
+    id: u64,
+) -> Option<(RoomId, &mut Room, Option<Since>)> {
+    rooms.iter_mut().find_map(|(name, room)| room.answered_late(id).map(|since| (name.clone(), room, since)))
 }
 
 #[cfg(test)]

@@ -140,6 +140,22 @@ pub async fn until_ready(net: &MemNet, ready: bool) {
     .expect("ready in time");
 }
 
+/// Waits until commands are taken, though no Brain was heard.
+pub async fn until_serving(net: &MemNet) {
+    tokio::time::timeout(LIMIT, async {
+        loop {
+            let said = http(net, "/readyz").await;
+            let misses = ["our own heartbeat has not come back", "no Brain:"];
+            if said.starts_with("HTTP/1.1 200") || misses.iter().any(|what| said.contains(what)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("serving in time");
+}
+
 /// A connection as the Brain's speaker has it, for what a test wants to overhear.
 pub fn speaker(net: &MemNet) -> SimSpine<MemNet> {
     let options = SpineOptions::of_user("nats://127.0.0.1:4222", &UserSpec::speaker(&node("b"), "p"), "_INBOX.b.b");

@@ -2,7 +2,8 @@
 //! record, and at every close with 4102 or 4201.
 //!
 //! A client is excused once it was stalled or silent itself. Once anything else went wrong in the world, all are: a burst
-//! after an outage can fill the small queues of a scenario.
+//! after an outage can fill the small queues of a scenario. So can what a client sends in one moment when its stall ends:
+//! all are excused for [`BURST`] after it.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +14,16 @@ use super::{Findings, Oracle};
 /// Closed for reading too slowly, and for not answering a ping.
 const SLOW: [u16; 2] = [4102, 4201];
 
+/// How long the burst after a stall may be felt, microseconds.
+const BURST: u64 = 1_000_000;
+
 #[derive(Default)]
 pub(super) struct Bounded {
     /// Clients that did not read, or not always.
     slow: BTreeSet<String>,
+    /// Stalls that last, by the fault's id, and until when the burst after the last one that ended may be felt.
+    stalls: BTreeSet<String>,
+    burst_until: u64,
     /// Something else was wrong.
     troubled: bool,
 }
@@ -30,12 +37,14 @@ impl Oracle for Bounded {
         match &line.record {
             Record::Queue { name, len, cap } => found
                 .check("Q1", line.n, len <= cap, || format!("{name} of {} holds {len}, its bound is {cap}", line.host)),
-            Record::Fault { kind, target, .. } if kind == "stall" || kind == "silence" => {
+            Record::Fault { id, kind, target } if kind == "stall" || kind == "silence" => {
                 self.slow.extend(target.split(", ").map(str::to_owned));
+                self.stalls.insert(id.clone());
             }
+            Record::Heal { id } if self.stalls.remove(id) => self.burst_until = line.t + BURST,
             Record::Fault { .. } | Record::Crash { .. } => self.troubled = true,
             Record::Shut { c, code, .. } if SLOW.contains(code) => {
-                let excused = self.troubled || self.slow.contains(c);
+                let excused = self.troubled || self.slow.contains(c) || line.t <= self.burst_until;
                 found.check("Q1", line.n, excused, || format!("{c} was closed with {code}, and it always read"));
             }
             _ => {}

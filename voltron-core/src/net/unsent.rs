@@ -23,7 +23,7 @@ pub(super) fn bound(stream: &TcpStream) -> io::Result<()> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
-    use crate::{Listener as _, Net as _, TcpNet};
+    use crate::{Net as _, TcpNet};
 
     #[tokio::test]
     async fn an_accepted_stream_has_the_bound() {

@@ -197,11 +197,7 @@ impl<C: WallClock, I: Ids> Core<C, I> {
 
     fn sub_result(&mut self, result: SubResult, message: &[u8], now: Instant) {
         let Some((room, wish)) = rooms::asked(&mut self.rooms, result.id) else {
-            // Else the room was left, or asked for again, before this answer came.
-            if result.id > self.next_id {
-                self.stray(result.id, result.code);
-            }
-            return;
+            return self.late_sub_result(&result);
         };
         let Standing::Asked { since, .. } = wish.standing else { return };
         if result.ok {
@@ -238,6 +234,29 @@ impl<C: WallClock, I: Ids> Core<C, I> {
         self.events.push_back(ClientEvent::SubRefused { room, code, message, repeating });
     }
 
+    /// The answer to a SUB of a room that was left, or asked for again, before it came.
+    fn late_sub_result(&mut self, result: &SubResult) {
+        let Some((room, wish, since)) = rooms::overtaken(&mut self.rooms, result.id) else {
+            if result.id > self.next_id {
+                self.stray(result.id, result.code);
+            }
+            return;
+        };
+        let (true, Some(epoch), Some(seq)) = (result.ok, result.epoch, result.seq) else { return };
+        // Its events follow until the server reads what overtook it.
+        let (recovered, replay) = (result.recovered.unwrap_or(false), result.replay.unwrap_or(0));
+        wish.passes(since, epoch, seq, replay, recovered);
+        trace::emit(|| Record::Sub {
+            c: self.options.name.clone(),
+            room: self.full_name(&room),
+            since: since.map(|since| (since.epoch, since.seq)),
+            epoch,
+            seq,
+            recovered,
+            replay: u32::try_from(replay).unwrap_or(u32::MAX),
+        });
+    }
+
     fn unsubbed(&mut self, unsub: Unsubbed, message: &[u8], now: Instant) {
         let Ok(room) = RoomId::parse(&unsub.room) else {
             return self.unknown(message, "an UNSUB of a room whose name is no room id");
@@ -247,12 +266,12 @@ impl<C: WallClock, I: Ids> Core<C, I> {
         // nothing to end.
         let asked_for = wish.standing == Standing::Leaving;
         let answers = unsub.code.is_none_or(|code| code == Code::NotSubscribed.as_u16());
-        if answers && !asked_for {
+        if answers && (!asked_for || wish.owes_answers()) {
             return;
         }
         let repeating = !asked_for && wish.options.persist && unsub.resub.unwrap_or(false);
         if repeating {
-            wish.standing = Standing::Later(now + ASK_MIN);
+            wish.stands(Standing::Later(now + ASK_MIN));
         } else {
             self.rooms.remove(&room);
         }

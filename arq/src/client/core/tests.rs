@@ -106,8 +106,11 @@ fn commands_are_stamped_by_the_servers_clock_whatever_the_own_one_says() {
     let (mut core, now) = (core(Repeat::default()), Instant::now());
     let mut stamped = |time: i64, after_ms: u64| {
         core.closed(1006, "gone");
+        let _ = events(&mut core);
         let hello = Hello { tenant: "acme".into(), time, ..Hello::default() };
         core.text(&frame::text(frame::HELLO, &hello), now);
+        // Earlier commands come first, with the bytes that they had.
+        while core.poll_frame().is_some() {}
         core.publish(&lobby(), say("", "x"), false, now + Duration::from_millis(after_ms)).unwrap();
         let bytes = binary(&mut core);
         EnvelopeView::client(&bytes[1..]).unwrap().timestamp
@@ -351,6 +354,29 @@ fn a_late_answer_to_an_older_sub_changes_nothing() {
     assert_eq!(events(&mut core), []);
     answer(&mut core, &SubResult::ok(new.id, "lobby", (7, 2), false, 0), now);
     assert!(matches!(&events(&mut core)[..], [ClientEvent::Subscribed { seq: 2, .. }]));
+}
+
+#[test]
+fn the_answer_to_an_earlier_unsub_ends_no_later_sub() {
+    let (mut core, now) = (core(Repeat::default()), Instant::now());
+    greet(&mut core, now);
+    core.subscribe(&lobby(), SubOptions::default());
+    let first = sub(&mut core);
+    answer(&mut core, &SubResult::ok(first.id, "lobby", (7, 1), false, 0), now);
+    core.unsubscribe(&lobby());
+    assert_eq!(binary(&mut core)[0], frame::UNSUB);
+    core.subscribe(&lobby(), SubOptions::default());
+    let second = sub(&mut core);
+    core.unsubscribe(&lobby());
+    assert_eq!(binary(&mut core)[0], frame::UNSUB);
+    let _ = events(&mut core);
+    let unsubbed = frame::text(frame::UNSUB, &Unsubbed { room: "lobby".into(), ..Unsubbed::default() });
+    core.text(&unsubbed, now);
+    assert_eq!(events(&mut core), [], "the second SUB has no answer yet");
+    answer(&mut core, &SubResult::ok(second.id, "lobby", (7, 2), false, 0), now);
+    let _ = events(&mut core);
+    core.text(&unsubbed, now);
+    assert!(matches!(&events(&mut core)[..], [ClientEvent::Unsubscribed { code: 0, .. }]));
 }
 
 #[test]
