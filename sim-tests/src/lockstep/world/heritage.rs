@@ -105,9 +105,10 @@ fn keys(count: u64, bytes: usize, at: i64) -> RoomState {
 fn full(at: i64) -> RoomState {
     static FULL: OnceLock<RoomState> = OnceLock::new();
     let made = FULL.get_or_init(|| {
-        let mut state = window(28, 256, at);
+        let mut state = window(25, 256, at);
         while Dedupe::decode(&state.dedupe, USER_ENTRIES, at).bytes() > ROOM_BYTES_MAX {
-            state.dedupe.last_mut().map(|last| last.entries.pop());
+            let shorter = state.dedupe.last_mut().is_some_and(|last| last.entries.pop().is_some());
+            assert!(shorter, "the window is over its bound by less than one user");
         }
         state
     });

@@ -284,7 +284,8 @@ impl World<'_> {
             Ask::Get => Ask::Nothing,
             ask => ask,
         };
-        let (row, body) = self.command(at, user, 0, &ask, HeadIs::Any, Clock::Off(0), Dress::Plain, id);
+        let dress = by_id_alone(which / 23 % 2 == 0);
+        let (row, body) = self.command(at, user, 0, &ask, HeadIs::Any, Clock::Off(0), dress, id);
         (row, id, body)
     }
 
@@ -294,7 +295,7 @@ impl World<'_> {
         for n in 0..23 {
             let ask = self.any_ask(n);
             let (row, body) = match old.filter(|_| known && !matches!(ask, Ask::Get)) {
-                Some((user, id)) => self.command(at, user, rights, &ask, head, clock, Dress::Plain, id),
+                Some((user, id)) => self.command(at, user, rights, &ask, head, clock, by_id_alone(id % 2 == 0), id),
                 None => {
                     let (row, id, body) = self.request(at, 3, rights, &ask, head, clock, Dress::Plain);
                     self.sent.push(super::Sent { row, user: 3, id, body: body.clone() });
@@ -319,4 +320,9 @@ fn shield_cursor(tail: &Tail, cursor: CursorIs) -> Option<v1::Cursor> {
         CursorIs::OlderEpoch => v1::Cursor { epoch: tail.epoch.saturating_sub(1), ..right },
         CursorIs::Beyond => v1::Cursor { epoch: u64::MAX, term: u64::MAX, ..right },
     })
+}
+
+/// What a policy rewrote is told from others by its id alone: another command under that id is a repeat.
+fn by_id_alone(redacted: bool) -> Dress {
+    if redacted { Dress::Full } else { Dress::Plain }
 }
