@@ -175,11 +175,17 @@ mod tests {
                 assert_eq!(differs, reached.contains(&role), "[nats] {} and {role:?}", key.name);
             }
         }
-        for (role, keys) in [(Role::Writer, "writer"), (Role::Speaker, "speaker")] {
-            let file = file.display();
-            let config = parsed(&format!("[brain]\n{keys}_user = \"bob\"\n{keys}_password_file = \"{file}\""));
+        // The Brain's two users belong together: one of them changes.
+        let users = |writer: &str, speaker: &str| {
+            let user = |kind: &str, name: &str| {
+                format!("{kind}_user = \"{name}\"\n{kind}_password_file = \"{}\"\n", file.display())
+            };
+            parsed(&format!("[brain]\n{}{}", user("writer", writer), user("speaker", speaker)))
+        };
+        let before = users("ann", "ann");
+        for (role, after) in [(Role::Writer, users("bob", "ann")), (Role::Speaker, users("ann", "bob"))] {
             for other in Role::ALL {
-                assert_eq!(made(&config, other) != made(&plain, other), other == role, "{keys} and {other:?}");
+                assert_eq!(made(&after, other) != made(&before, other), other == role, "{role:?} and {other:?}");
             }
         }
         std::fs::remove_file(&file).unwrap();
