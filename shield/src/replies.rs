@@ -72,6 +72,7 @@ pub(crate) struct Replies<S> {
 
 impl<S: Spine> Replies<S> {
     /// `incarnation` keeps the subjects of [`Replies::call`] apart from those of an earlier process of this name.
+    #[allow(clippy::too_many_arguments, reason = "each is a part that the Shield injects, of a type of its own")]
     pub(crate) fn new(
         spine: S,
         node: NodeId,

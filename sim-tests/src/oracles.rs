@@ -77,6 +77,9 @@ pub const NAMES: [&str; 23] = [
 /// Those that have something to look at in every run: a run in which one of them did not shows nothing.
 pub const ALWAYS: [&str; 3] = ["A1", "A5", "A6"];
 
+/// Checks of answers below which a run is too small for that.
+const FRAMES_MIN: u64 = 200;
+
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
@@ -137,6 +140,10 @@ impl Judgement {
 
     /// Oracles of [`ALWAYS`] without a single check: a defect of this run.
     pub fn idle(&self) -> Vec<&str> {
+        // A plan may draw a handful of commands, none of which is stored for good.
+        if self.checks.get("A10").copied().unwrap_or_default() < FRAMES_MIN {
+            return Vec::new();
+        }
         self.never_looked().into_iter().filter(|name| ALWAYS.contains(name)).collect()
     }
 

@@ -111,6 +111,6 @@ mod tests {
         }
         assert!(rendered(&[1; 64]).1 && rendered(&[0xff; 64]).1);
         let text = "{\"a\": \"b\",\n\t\"c\": \"\\\\\"}".as_bytes();
-        assert_eq!(rendered(text).1, false, "JSON within JSON stays readable");
+        assert!(!rendered(text).1, "JSON within JSON stays readable");
     }
 }

@@ -289,6 +289,7 @@ async fn a_command_is_in_flight_until_its_answer_is_queued() {
         let (reached, at_gate) = std::sync::mpsc::channel();
         let (open, pass) = std::sync::mpsc::channel();
         world.outbox.register(&Arc::new(Gate { reached, pass: Mutex::new(pass) }).into());
+        #[allow(clippy::disallowed_methods, reason = "two real threads are what is tested")]
         let answering = std::thread::spawn(move || {
             if timed_out {
                 replies.expire(Instant::now() + Duration::from_secs(60));

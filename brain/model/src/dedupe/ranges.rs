@@ -50,6 +50,6 @@ impl Ranges {
     /// Drops those that end below `limit`; the highest timestamp of them.
     pub(super) fn drop_below(&mut self, limit: i64) -> Option<i64> {
         let count = self.0.partition_point(|range| range.hi < limit);
-        self.0.drain(..count).last().map(|range| range.hi)
+        self.0.drain(..count).next_back().map(|range| range.hi)
     }
 }

@@ -284,7 +284,7 @@ impl World<'_> {
             Ask::Get => Ask::Nothing,
             ask => ask,
         };
-        let dress = by_id_alone(which / 23 % 2 == 0);
+        let dress = by_id_alone((which / 23).is_multiple_of(2));
         let (row, body) = self.command(at, user, 0, &ask, HeadIs::Any, Clock::Off(0), dress, id);
         (row, id, body)
     }
@@ -295,7 +295,9 @@ impl World<'_> {
         for n in 0..23 {
             let ask = self.any_ask(n);
             let (row, body) = match old.filter(|_| known && !matches!(ask, Ask::Get)) {
-                Some((user, id)) => self.command(at, user, rights, &ask, head, clock, by_id_alone(id % 2 == 0), id),
+                Some((user, id)) => {
+                    self.command(at, user, rights, &ask, head, clock, by_id_alone(id.is_multiple_of(2)), id)
+                }
                 None => {
                     let (row, id, body) = self.request(at, 3, rights, &ask, head, clock, Dress::Plain);
                     self.sent.push(super::Sent { row, user: 3, id, body: body.clone() });

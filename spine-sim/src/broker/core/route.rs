@@ -63,7 +63,7 @@ impl Core {
     /// read's end, so that a PONG overtakes a whole row of PubAcks; their own order never changes.
     fn draws_now(&mut self) -> bool {
         self.late_draws += 1;
-        super::mix(self.options.seed ^ super::mix(self.late_draws)) % 3 == 0
+        super::mix(self.options.seed ^ super::mix(self.late_draws)).is_multiple_of(3)
     }
 
     /// Sends what streams have said so far; at the end of each read at the latest.

@@ -115,7 +115,7 @@ proptest! {
                     let id = joined.len() as u64;
                     let floor = (world.room.epoch, world.room.seq);
                     joined.push((id, floor));
-                    let since = since.then(|| v1::Head { epoch: world.room.epoch, seq: world.room.seq / 2 });
+                    let since = since.then_some(v1::Head { epoch: world.room.epoch, seq: world.room.seq / 2 });
                     let history = if history { 8 } else { 0 };
                     world.sub(id, v1::Sync { since, history, ..v1::Sync::default() }, floor);
                 }
@@ -170,7 +170,8 @@ fn whom_a_refused_asker_leaves_behind_asks_for_itself() {
     for reply in [Reply::No, Reply::Empty] {
         let mut world = World::new();
         world.room.append(1);
-        (world.join(0), world.join(1));
+        world.join(0);
+        world.join(1);
         world.answer_as(1, Reply::Good);
         assert_eq!(world.results(), 0, "1 has leave and waits");
         world.answer_as(0, reply);
