@@ -236,7 +236,7 @@ end
 
 defmodule Brain.Proto.Internal.DedupeUser do
   @moduledoc """
-  `arqon.internal.v1.DedupeUser`
+  `arqon.internal.v1.DedupeUser`: entries: in the order of arrival. ranges: timestamps of what was evicted, ascending, disjoint. floor: the highest of them, or the lowest number there is, for readers from before there were ranges; what those wrote has a floor alone.
   """
   use Brain.Codec.Message
 
