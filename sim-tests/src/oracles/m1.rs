@@ -17,7 +17,7 @@ const CALM: u64 = 15_000_000;
 const LOOK: u64 = 1_000_000;
 
 /// Every mark that needs a trouble, and whether a trouble of the edge is enough.
-const FORBIDDEN: [(&str, bool); 18] = [
+const FORBIDDEN: [(&str, bool); 17] = [
     ("brain.clock-behind", false),
     ("brain.commit-resolved-mine", false),
     ("brain.commit-resolved-other", false),
@@ -27,7 +27,6 @@ const FORBIDDEN: [(&str, bool); 18] = [
     ("brain.head-lost", false),
     ("brain.log-full", false),
     ("brain.new-epoch", false),
-    ("brain.take-over", false),
     ("brain.void-in-the-way", false),
     ("shield.gap", false),
     ("shield.gap-repaired", false),

@@ -174,7 +174,8 @@ pub const PLANTED: &[Planted] = &[
         mark: None,
         own: None,
     },
-    swarm("sub-unanswered", Mutant::SubUnanswered, "shield", &["D1"]),
+    // A1: swarm seed 55 fails so with and without this bug; see docs/simulation.md.
+    swarm("sub-unanswered", Mutant::SubUnanswered, "shield", &["D1", "A1"]),
     swarm("subscription-leaked", Mutant::SubscriptionLeaked, "shield", &["R1"]),
     swarm("gap-for-nothing", Mutant::GapForNothing, "shield", &["B2", "M1"]),
     // Repaired by the Shields, so that no promise is broken: only the repairs themselves show it.
