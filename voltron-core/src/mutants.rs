@@ -44,6 +44,8 @@ pub enum Mutant {
     TrimLooksAtTheOlder,
     /// A snapshot whose append failed is the last one of its owner.
     SnapshotGivenUp,
+    /// The snapshot that an epoch begins with takes the place of another owner's.
+    AnchorOvertakes,
     /// A snapshot is written only when nothing waits.
     SnapshotAtRestOnly,
     /// Heartbeats name no heads of rooms that fell silent.

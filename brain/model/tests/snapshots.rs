@@ -262,3 +262,32 @@ fn the_state_that_a_new_epoch_begins_with_is_written_until_it_is_stored() {
     assert_eq!(world.opened(b).unwrap().code, 0);
     assert_eq!(world.streams.log.len(), entries, "no further entry was written for it");
 }
+
+#[test]
+fn a_snapshot_of_an_old_state_does_not_bury_what_another_owner_committed() {
+    let rules = Rules { idle_ms: 500, ..Rules::default() };
+    let (mut world, a) = served(rules);
+    world.ask(a, command("ann", 1, set("k", "v")));
+    world.run(1000);
+    assert_eq!(world.owners[a].gone, Some(Why::Idle));
+    world.streams.lose_tail(100);
+    // The slow one reads the snapshots before the quick one has stored its own, and the log after the quick one's commit.
+    let slow = world.add(rules);
+    world.input(slow, Input::Open { reply: slot(9000), create: true });
+    while !matches!(world.owners[slow].calls.front(), Some(Effect::Read { log_from: Some(1), .. })) {
+        assert!(world.call(slow));
+    }
+    let waits = std::mem::take(&mut world.owners[slow].calls);
+    let quick = world.add(rules);
+    world.open(quick);
+    let acked = world.ask(quick, command("ann", 2, set("k", "w")));
+    assert_eq!(acked.code, 0);
+    world.owners[slow].calls = waits;
+    world.run(400);
+    let opened = world.opened(slow).expect("an answer");
+    assert_eq!((opened.code, opened.term), (0, world.streams.fold().0.tail.term), "the slow one was the last to write");
+    let again = world.ask(slow, command("ann", 2, set("k", "w")));
+    assert_eq!((again.code, again.duplicate), (0, true), "what was acknowledged is known");
+    let commands = world.streams.events().iter().filter(|(_, event)| event.user == "ann").count();
+    assert_eq!(commands, 1, "and it is in the log once");
+}

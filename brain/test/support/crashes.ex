@@ -51,7 +51,21 @@ defmodule Brain.Crashes do
     gone(task, fn -> :ok end)
   end
 
-  def crash(:spawned), do: gone(spawn(__MODULE__, :only_one, [@text]), fn -> :ok end)
+  # The VM itself reports this one, by a process of its own, and perhaps after the crashed one is gone.
+  def crash(:spawned) do
+    :ok = :logger.add_handler(:awaits_the_vm, __MODULE__, %{config: %{pid: self()}})
+    gone(spawn(__MODULE__, :only_one, [@text]), fn -> :ok end)
+
+    receive do
+      :the_vm_reported -> :ok
+    after
+      60_000 -> exit(:no_report)
+    end
+
+    # That process is through with the report only when it answers.
+    _ = :sys.get_state(:logger_proxy)
+    :logger.remove_handler(:awaits_the_vm)
+  end
 
   def crash(:jetstream), do: Brain.Spine.Call.wait(:ok, fn -> only_one(@text) end)
 
@@ -65,6 +79,10 @@ defmodule Brain.Crashes do
       :sys.resume(pid)
     end)
   end
+
+  @doc false
+  def log(%{meta: %{error_logger: %{emulator: true}}}, %{config: %{pid: pid}}), do: send(pid, :the_vm_reported)
+  def log(_event, _config), do: :ok
 
   defp gone(pid, action) do
     monitor = Process.monitor(pid)

@@ -124,6 +124,13 @@ pub const PLANTED: &[Planted] = &[
         "after_a_failed_append_snapshots_go_on",
     ),
     test(
+        "anchor-overtakes",
+        Mutant::AnchorOvertakes,
+        "brain/model",
+        "snapshots",
+        "a_snapshot_of_an_old_state_does_not_bury_what_another_owner_committed",
+    ),
+    test(
         "snapshot-at-rest-only",
         Mutant::SnapshotAtRestOnly,
         "brain/model",
@@ -175,7 +182,7 @@ pub const PLANTED: &[Planted] = &[
         own: None,
     },
     // A1: swarm seed 55 fails so with and without this bug; see docs/simulation.md.
-    swarm("sub-unanswered", Mutant::SubUnanswered, "shield", &["D1", "A1"]),
+    swarm("sub-unanswered", Mutant::SubUnanswered, "shield", &["D1"]),
     swarm("subscription-leaked", Mutant::SubscriptionLeaked, "shield", &["R1"]),
     swarm("gap-for-nothing", Mutant::GapForNothing, "shield", &["B2", "M1"]),
     // Repaired by the Shields, so that no promise is broken: only the repairs themselves show it.

@@ -36,7 +36,7 @@ defmodule Brain.Log.Report do
   def reason(reason), do: term(reason)
 
   @doc "What `catch` got, as `reason/1` shows it."
-  @spec crash(:error | :exit | :throw, term, list) :: iodata
+  @spec crash(:error | :exit | :throw, term, list) :: iolist
   def crash(kind, reason, stack), do: [Atom.to_string(kind), ?\s, reason({reason, stack})]
 
   @doc """

@@ -137,13 +137,17 @@ pub(crate) struct Snapshots {
     size: u64,
     /// One must be stored before the room is served.
     pub(super) anchoring: bool,
+    /// SNAP's head when the room was loaded.
+    loaded: u64,
 }
 
 impl Snapshots {
     /// What a load found, ascending.
     pub(super) fn found(&mut self, stored: &[StoredMessage]) {
+        let head = stored.last().map_or(0, |message| message.pos);
         *self = Self {
-            fence: Some(stored.last().map_or(0, |message| message.pos)),
+            fence: Some(head),
+            loaded: head,
             newest: stored.last().and_then(Known::stored),
             older: before_last(stored).and_then(Known::stored),
             size: stored.last().map_or(0, |message| message.body.len() as u64),
@@ -298,16 +302,19 @@ impl Room {
         let tail = self.committed.tail;
         let mine = (tail.epoch, tail.term);
         let newest = snapshots.last().and_then(Known::stored);
+        let head = snapshots.last().map_or(0, |message| message.pos);
+        if matches!(self.phase, Phase::Anchoring) && self.is_overtaken(head, newest) {
+            mark!("brain.anchor-overtaken");
+            self.broken_at = Some(tail);
+            return self.load();
+        }
         if newest.is_some_and(|newest| (newest.epoch, newest.term) > mine) {
             // Another owner's: its place is not this one's to take, and the log will say so, too.
-            if matches!(self.phase, Phase::Anchoring) {
-                return self.load();
-            }
             return self.read_snapshots_later();
         }
         mark!("brain.snapshot-repeated");
         let snap = &mut self.snap;
-        snap.fence = Some(snapshots.last().map_or(0, |message| message.pos));
+        snap.fence = Some(head);
         // Of what stands there, what this owner wrote or knew.
         let (known, unclear) = ([snap.newest, snap.older], snap.unclear.take());
         let sure = |stored: &Known| {
@@ -324,6 +331,14 @@ impl Room {
         if matches!(self.phase, Phase::Anchoring) {
             self.write_snapshot();
         }
+    }
+
+    /// True if another owner stored a snapshot since the load. While no snapshot is confirmed, the log is walked for its
+    /// head alone: what that owner committed on top of its own snapshot is not in this one's state, and is lost if this
+    /// one's snapshot takes the place.
+    fn is_overtaken(&self, head: u64, newest: Option<Known>) -> bool {
+        let mine = self.snap.unclear.map(|unclear| unclear.known);
+        head != self.snap.loaded && newest != mine && !mutant!(AnchorOvertakes)
     }
 
     /// Trims the log to the newest place that is old enough for every reader to have passed it.

@@ -45,7 +45,8 @@ defmodule Brain.Room.Core.Snapshot do
     `trimmed`: up to where this owner has asked for the log to be trimmed; `untold`: that is to be asked again, for a trim
     that failed is told to nobody. `pending`: one on its way. `unclear`: the last one that failed, it may be stored all
     the same. `asked`: SNAP's head is being read. `retry`: when it is read again. `entries` and `bytes`: how far the log
-    grew since the newest. `anchoring`: one must be stored before the room is served.
+    grew since the newest. `anchoring`: one must be stored before the room is served. `loaded`: SNAP's head when the room
+    was loaded.
     """
 
     alias Brain.Room.Core.{Parts, Snapshot, TrimPoints}
@@ -63,7 +64,8 @@ defmodule Brain.Room.Core.Snapshot do
               entries: 0,
               bytes: 0,
               size: 0,
-              anchoring: false
+              anchoring: false,
+              loaded: 0
 
     @type t :: %__MODULE__{
             fence: nil | non_neg_integer,
@@ -79,7 +81,8 @@ defmodule Brain.Room.Core.Snapshot do
             entries: non_neg_integer,
             bytes: non_neg_integer,
             size: non_neg_integer,
-            anchoring: boolean
+            anchoring: boolean,
+            loaded: non_neg_integer
           }
   end
 
@@ -88,7 +91,7 @@ defmodule Brain.Room.Core.Snapshot do
   def found([]), do: %Known{fence: 0}
 
   def found([{{pos, body}, newest} | older]) do
-    %Known{fence: pos, newest: stored(newest), older: second(older), size: byte_size(body)}
+    %Known{fence: pos, loaded: pos, newest: stored(newest), older: second(older), size: byte_size(body)}
   end
 
   defp second([{_stored, snapshot} | _]), do: stored(snapshot)
@@ -242,23 +245,36 @@ defmodule Brain.Room.Core.Snapshot do
     core = %{core | snap: %{snap | asked: nil}}
     stored = found.snapshots |> Enum.reverse() |> Enum.map(fn {_pos, body} -> stored(decode(body)) end)
 
-    case stored do
-      # Another owner's: its place is not this one's to take, and the log will say so, too.
-      [{epoch, term, _pos, _at} | _] when {epoch, term} > {core.committed.tail.epoch, core.committed.tail.term} ->
-        if core.phase == :anchoring, do: Open.load(core), else: read_snapshots_later(core)
+    head = if found.snapshots == [], do: 0, else: found.snapshots |> List.last() |> elem(0)
+    tail = core.committed.tail
 
-      _ ->
-        learned(core, found.snapshots, stored)
+    cond do
+      core.phase == :anchoring and overtaken?(snap, head, List.first(stored)) ->
+        Open.load(%{core | broken_at: tail})
+
+      # Another owner's: its place is not this one's to take, and the log will say so, too.
+      match?([{epoch, term, _pos, _at} | _] when {epoch, term} > {tail.epoch, tail.term}, stored) ->
+        read_snapshots_later(core)
+
+      true ->
+        learned(core, head, stored)
     end
   end
 
+  # True if another owner stored a snapshot since the load. While no snapshot is confirmed, the log is walked for its head
+  # alone: what that owner committed on top of its own snapshot is not in this one's state, and is lost if this one's
+  # snapshot takes the place.
+  defp overtaken?(snap, head, newest) do
+    mine = if snap.unclear != nil, do: snap.unclear.stored
+    head != snap.loaded and newest != mine
+  end
+
   # Of what stands there, newest first, what this owner wrote or knew.
-  defp learned(%{snap: snap} = core, messages, stored) do
+  defp learned(%{snap: snap} = core, head, stored) do
     unclear = snap.unclear
-    fence = if messages == [], do: 0, else: messages |> List.last() |> elem(0)
     newest = stored |> Enum.at(0) |> sure(core)
     older = if newest == nil, do: nil, else: stored |> Enum.at(1) |> sure(core)
-    snap = %{snap | fence: fence, newest: newest, older: older, unclear: nil}
+    snap = %{snap | fence: head, newest: newest, older: older, unclear: nil}
     core = %{core | snap: mark_newest(snap, core.rules.trim_age_ms)}
 
     cond do

@@ -243,4 +243,28 @@ defmodule Brain.Room.Core.SnapshotsTest do
     assert {opened(world, c).epoch, opened(world, c).term} == {opened.epoch, 3}
     assert State.get(Core.committed(owner(world, c).core).state, "k")
   end
+
+  test "a snapshot of an old state does not bury what another owner committed" do
+    rules = %{Core.rules() | idle_ms: 500}
+    {world, a} = served(rules)
+    {world, _} = ask(world, a, command("ann", 1, set("k", "v")))
+    world = run(world, 1000)
+
+    # The slow one reads the snapshots before the quick one has stored its own, and the log after the quick one's commit.
+    {world, slow} = add(%{world | streams: lose_tail(world.streams, 100)}, rules)
+    # The generation, which the loss took, too; a new one; all again; and the newest snapshot's place in the log.
+    world = world |> input(slow, {:open, slot(9000), true}) |> call(slow) |> call(slow) |> call(slow) |> call(slow)
+    assert [{:read, _, false, false, 1}] = owner(world, slow).calls
+    waits = owner(world, slow).calls
+    {world, quick} = world |> update_owner(slow, &%{&1 | calls: []}) |> add(rules)
+    world = open(world, quick)
+    {world, acked} = ask(world, quick, command("ann", 2, set("k", "w")))
+    assert acked.code == 0
+    world = world |> update_owner(slow, &%{&1 | calls: waits}) |> run(400)
+    assert opened(world, slow).code == 0
+    {world, again} = ask(world, slow, command("ann", 2, set("k", "w")))
+    assert {again.code, again.duplicate} == {0, true}, "what was acknowledged is known"
+    committed = for {_, event} <- events(world.streams), event.user == "ann", do: event
+    assert length(committed) == 1, "and it is in the log once"
+  end
 end
