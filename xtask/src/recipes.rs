@@ -13,10 +13,10 @@ use crate::tidy::tidy;
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// How many seeds CI runs beside that of the commit.
-const SEEDS: u64 = 7;
+const SEEDS: u64 = 64;
 
 /// How many seeds of each scenario CI runs under madsim, beside that of the commit.
-const MADSIM_SEEDS: u64 = 1;
+const MADSIM_SEEDS: u64 = 15;
 
 /// The bug that only madsim sees, the scenario that shows it, and the oracle that it breaks.
 const RACE: (&str, &str, &str) = ("command-in-own-task", "burst", "A11");
@@ -35,7 +35,7 @@ pub(crate) fn ci() -> Done {
     stages.stage("tidy", tidy)?;
     tests(&mut stages)?;
     stages.stage("clippy", clippy)?;
-    reported("dialyzer", stages.stage("dialyzer", elixir::dialyzer));
+    stages.stage("dialyzer", elixir::dialyzer)?;
     stages.stage("fuzz", || fuzz(FUZZ_S))?;
     stages.stage("docs", docs)?;
     stages.finish(LIMIT);
@@ -65,17 +65,9 @@ fn tests(stages: &mut Stages) -> Done {
     stages.stage("seeds, Elixir cores", || {
         simulate(&["run", "smoke", "split", "--seeds", "0..4", "--brain", "elixir"])
     })?;
-    reported("madsim smoke", stages.stage("madsim smoke", madsim));
+    stages.stage("madsim smoke", madsim)?;
     // After it, for one of them only madsim finds. That each test and oracle can fail is tested here.
-    reported("planted bugs", stages.stage("planted bugs", || simulate(&["mutants", "--quick"])));
-    Ok(())
-}
-
-/// A failure of this stage is told and does not fail the recipe: only until the open failure of docs/simulation.md is mended.
-fn reported(stage: &str, done: Done) {
-    if let Err(why) = done {
-        println!("STAGE FAILED, not counted for now: {stage}: {why}");
-    }
+    stages.stage("planted bugs", || simulate(&["mutants", "--quick"]))
 }
 
 /// The inner loop: no real processes, a few seeds.
@@ -104,7 +96,7 @@ fn clippy() -> Done {
 fn madsim() -> Done {
     run(&mut sim::madsim()?)?;
     simulate(&["meta", "--engine", "madsim"])?;
-    simulate(&["run", "smoke", "--engine", "madsim", "--seeds", &range(MADSIM_SEEDS)?])?;
+    simulate(&["run", "--engine", "madsim", "--seeds", &range(MADSIM_SEEDS)?])?;
     race()
 }
 

@@ -65,11 +65,14 @@ struct Room {
 struct Client {
     asks: VecDeque<u64>,
     wanted: BTreeMap<String, u32>,
+    /// Per room: when it asked what is not answered yet, microseconds.
+    waits: BTreeMap<String, u64>,
     left: BTreeSet<String>,
 }
 
 impl Client {
-    fn asks(&mut self, t: u64) {
+    fn asks(&mut self, t: u64, room: &str) {
+        self.waits.entry(room.to_owned()).or_insert(t);
         self.asks.push_back(t);
         while self.asks.len() > ASKS {
             self.asks.pop_front();
@@ -102,8 +105,10 @@ impl Reasons {
                 (!hurried).then(|| format!("it had not asked {ASKS} times within a second"))
             }
             Code::RoomAbsent => {
-                let since = known.since.filter(|since| since + ABSENT < line.t && known.harmed.is_none());
-                since.map(|since| format!("the room had existed for {} ms", (line.t - since) / 1000))
+                // The answer is older than the moment at which a client reads it.
+                let asked = client.waits.get(room).copied().unwrap_or(line.t);
+                let since = known.since.filter(|since| since + ABSENT < asked && known.harmed.is_none());
+                since.map(|since| format!("the room had existed for {} ms", (asked - since) / 1000))
             }
             Code::RoomLocked => (!known.locked).then(|| "nobody had sent such a lock".to_owned()),
             Code::GapUnrecoverable => {
@@ -118,6 +123,12 @@ impl Reasons {
                 (*times > GAPS).then(|| format!("record {cause} explains it {GAPS} times, and this is time {times}"))
             }
             _ => Some("nothing of this build brings it about".to_owned()),
+        }
+    }
+
+    fn answered(&mut self, c: &str, room: &str) {
+        if let Some(client) = self.clients.get_mut(c) {
+            client.waits.remove(room);
         }
     }
 
@@ -143,10 +154,10 @@ impl Oracle for Reasons {
             Record::Open { c, .. } => drop(self.clients.insert(c.clone(), Client::default())),
             Record::Want { c, room, .. } => {
                 let client = self.clients.entry(c.clone()).or_default();
-                client.asks(line.t);
+                client.asks(line.t, room);
                 *client.wanted.entry(room.clone()).or_default() += 1;
             }
-            Record::Get { c, .. } => self.clients.entry(c.clone()).or_default().asks(line.t),
+            Record::Get { c, room, .. } => self.clients.entry(c.clone()).or_default().asks(line.t, room),
             Record::Leave { c, room } => {
                 self.clients.entry(c.clone()).or_default().left.insert(room.clone());
             }
@@ -165,7 +176,9 @@ impl Oracle for Reasons {
             }
             Record::Unsub { c, room, code } | Record::Denied { c, room, code, .. } if *code != 0 => {
                 self.told(line, c, room, *code);
+                self.answered(c, room);
             }
+            Record::Sub { c, room, .. } | Record::Got { c, room, .. } => self.answered(c, room),
             Record::Held { .. } => self.complete = true,
             _ => {}
         }

@@ -3,7 +3,8 @@
 //! Judged once the trace is over: a command that was sent has an answer that is final (applied, or refused for good), and a
 //! client that was still subscribed when it went home has come to the last event of the log (of those
 //! stored up to [`LEAVING`] before it went: a ttl may end later). A client wants a room from its SUB to its UNSUB, or to
-//! a refusal for good: on its last connection it is in every room that it wants and that exists. Every client whose
+//! a refusal for good: on its last connection it is in every room that it wants and that exists, or was told last that the
+//! room is locked (B2 holds that to the lock). Every client whose
 //! token is known was greeted at least once. On the way no client was
 //! greeted more than [`GREETINGS_MAX`] times within a second: it waits longer after every failure. Looks at every command,
 //! every such subscription, every wanted room, every client, and every connection.
@@ -35,6 +36,8 @@ pub(super) struct Ends {
     wanted: BTreeMap<(String, String), u64>,
     /// (client, room): subscribed on the connection of the moment.
     inside: BTreeSet<(String, String)>,
+    /// (client, room): the last SUB was refused for the room's lock.
+    locked_out: BTreeSet<(String, String)>,
     /// Clients whose token is known and who were not greeted yet, with that record.
     outside: BTreeMap<String, u64>,
     /// Per room: every place of the log, and whether somebody sent what stands there.
@@ -97,6 +100,7 @@ impl Oracle for Ends {
                 // What is replayed still has to come.
                 let from = if *recovered || *replay > 0 { seq.saturating_sub(u64::from(*replay)) } else { *seq };
                 self.inside.insert((c.clone(), room.clone()));
+                self.locked_out.remove(&(c.clone(), room.clone()));
                 self.cursors.insert((c.clone(), room.clone()), (line.n, (*epoch, from)));
             }
             Record::Want { c, room, .. } => {
@@ -107,6 +111,11 @@ impl Oracle for Ends {
                 let key = (c.clone(), room.clone());
                 self.cursors.remove(&key);
                 self.inside.remove(&key);
+                if *code == u32::from(Code::RoomLocked.as_u16()) {
+                    self.locked_out.insert(key.clone());
+                } else {
+                    self.locked_out.remove(&key);
+                }
                 if for_good(*code) {
                     self.wanted.remove(&key);
                 }
@@ -142,7 +151,7 @@ impl Oracle for Ends {
             if self.head(c, room).is_none() {
                 continue;
             }
-            found.check("D1", *n, self.inside.contains(key), || {
+            found.check("D1", *n, self.inside.contains(key) || self.locked_out.contains(key), || {
                 format!("{c} wants {room}, which exists, and is not in it at the end")
             });
         }

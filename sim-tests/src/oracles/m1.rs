@@ -16,8 +16,12 @@ const CALM: u64 = 15_000_000;
 /// One look a second of calm, microseconds.
 const LOOK: u64 = 1_000_000;
 
+/// Marks of two owners of one room. Where a room is opened for the first time they need no trouble: each Shield asks, and
+/// any Brain may hear it.
+const RIVALS: [&str; 4] = ["brain.commit-resolved-other", "brain.fenced", "brain.take-over", "shield.outcome-unknown"];
+
 /// Every mark that needs a trouble, and whether a trouble of the edge is enough.
-const FORBIDDEN: [(&str, bool); 17] = [
+const FORBIDDEN: [(&str, bool); 18] = [
     ("brain.clock-behind", false),
     ("brain.commit-resolved-mine", false),
     ("brain.commit-resolved-other", false),
@@ -27,6 +31,7 @@ const FORBIDDEN: [(&str, bool); 17] = [
     ("brain.head-lost", false),
     ("brain.log-full", false),
     ("brain.new-epoch", false),
+    ("brain.take-over", false),
     ("brain.void-in-the-way", false),
     ("shield.gap", false),
     ("shield.gap-repaired", false),
@@ -41,6 +46,8 @@ const FORBIDDEN: [(&str, bool); 17] = [
 pub(super) struct NothingToRepair {
     calm: Calm,
     looked: u64,
+    /// When a room was opened for the first time, microseconds.
+    first_opened: Option<u64>,
     seconds: u64,
     /// Each mark, with what is wrong with it.
     marks: Vec<(u64, Option<String>)>,
@@ -60,11 +67,15 @@ impl Oracle for NothingToRepair {
             self.looked = line.t;
             self.seconds += 1;
         }
+        if let Record::Owned { term: 1, .. } = &line.record {
+            self.first_opened = Some(line.t);
+        }
         let Record::Mark { name } = &line.record else { return };
         let Some((_, edge)) = FORBIDDEN.iter().find(|(forbidden, _)| forbidden == name) else { return };
         let calm = if *edge { self.calm.everywhere(line.t, CALM) } else { self.calm.servers(line.t, CALM) };
+        let rivals = RIVALS.contains(&name.as_str()) && self.first_opened.is_some_and(|at| at + CALM > line.t);
         let what = || format!("{} reached {name}, and nothing had been wrong for {} s", line.host, CALM / 1_000_000);
-        self.marks.push((line.n, calm.then(what)));
+        self.marks.push((line.n, (calm && !rivals).then(what)));
     }
 
     fn end(&mut self, found: &mut Findings) {

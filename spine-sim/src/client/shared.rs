@@ -42,6 +42,9 @@ struct State {
     control: BytesMut,
     pings_sent: u64,
     pongs_seen: u64,
+    /// PINGs on the clock since the last PONG. What waits for a subscription's confirmation is sent in bursts, and is no
+    /// sign of a silent broker.
+    pings_unheard: u64,
     /// Which PONG confirms which subscription.
     confirms: VecDeque<Confirm>,
 }
@@ -206,6 +209,7 @@ impl Shared {
         out.put_slice(b"PING\r\n");
         state.pings_sent = 1;
         state.pongs_seen = 0;
+        state.pings_unheard = 0;
         for confirm in &mut state.confirms {
             confirm.ping = 1;
         }
@@ -249,8 +253,9 @@ impl Shared {
     pub(super) fn ping(&self) -> u64 {
         let mut state = self.lock();
         state.pings_sent += 1;
+        state.pings_unheard += 1;
         state.control.put_slice(b"PING\r\n");
-        state.pings_sent - state.pongs_seen
+        state.pings_unheard
     }
 
     pub(super) fn pinged(&self) {
@@ -261,6 +266,7 @@ impl Shared {
     pub(super) fn ponged(&self) {
         let mut state = self.lock();
         state.pongs_seen += 1;
+        state.pings_unheard = 0;
         let seen = state.pongs_seen;
         let mut waiting = VecDeque::new();
         for confirm in std::mem::take(&mut state.confirms) {
@@ -337,4 +343,25 @@ fn put_sub(out: &mut BytesMut, sid: u64, sub: &Sub) {
     out.put_u8(b' ');
     wire::put_number(out, sid);
     out.put_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_subscriptions_is_no_silent_broker() {
+        let (link, _) = watch::channel(Link::Down { since: tokio::time::Instant::now() });
+        let shared = Shared::new(SpineOptions::new("nats://127.0.0.1:1", "test", "_INBOX.s.test"), 1, link);
+        shared.up(&mut BytesMut::new());
+        shared.ponged();
+        for n in 0..8 {
+            let (tell, _) = oneshot::channel();
+            shared.subscribe(Bytes::from(format!("live.{n}")), None, Arc::new(Buffer::new(1)), tell);
+        }
+        assert_eq!(shared.ping(), 1, "what is on its way was sent just now");
+        assert_eq!((shared.ping(), shared.ping()), (2, 3));
+        shared.ponged();
+        assert_eq!(shared.ping(), 1, "any PONG is a sign of life");
+    }
 }
