@@ -5,7 +5,7 @@
 //! iff `prev` is the position of the room's preceding message, `prev_chain` fits, and (epoch, term) does not fall.
 
 use prost::Message as _;
-use proto::internal::{Kind, LogEntry};
+use proto::internal::{Kind, LogEntry, RoomSnapshot};
 use proto::{RoomKey, Subject, v1};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -114,7 +114,7 @@ pub(crate) fn records(room: &RoomKey, entry: &LogEntry) -> Vec<Record> {
 fn commit(room: &RoomKey, envelope: &[u8]) -> Option<Record> {
     let decoded = v1::Envelope::decode(envelope).ok()?;
     let Some(v1::envelope::Payload::Event(event)) = decoded.payload else { return None };
-    let m = decoded.message_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let m = hex(&decoded.message_id);
     let h = Hash16::of(envelope);
     let op = if decoded.message_id.is_empty() { own_doing(&event) } else { None };
     let (at, expires_at) = (event.at, expires_at(&event));
@@ -129,6 +129,91 @@ fn expires_at(event: &v1::Event) -> i64 {
         Some(v1::event::Body::Locked(it)) => it.until,
         _ => 0,
     }
+}
+
+/// A stored entry, with what each of its events does to the state.
+pub(crate) fn entry(room: &RoomKey, pos: u64, entry: &LogEntry, bytes: usize) -> Record {
+    let kind = match entry.kind() {
+        Kind::Unknown => "unknown",
+        Kind::Owned => "owned",
+        Kind::Events => "events",
+        Kind::Tick => "tick",
+        Kind::Deleted => "deleted",
+    };
+    Record::Entry {
+        room: room.to_string(),
+        epoch: entry.epoch,
+        term: entry.term,
+        pos,
+        at: entry.at,
+        bytes: bytes as u64,
+        kind: kind.to_owned(),
+        did: entry.envelopes.iter().filter_map(|envelope| did(envelope)).collect(),
+    }
+}
+
+fn did(envelope: &[u8]) -> Option<serde_json::Value> {
+    let decoded = v1::Envelope::decode(envelope).ok()?;
+    let Some(v1::envelope::Payload::Event(event)) = &decoded.payload else { return None };
+    let mut did = match &event.body {
+        Some(v1::event::Body::KeySet(it)) => json!({ "set": slot(it) }),
+        Some(v1::event::Body::KeyDeleted(it)) => json!({ "deleted": it.key }),
+        Some(v1::event::Body::Locked(it)) => json!({ "locked": lock(it) }),
+        Some(v1::event::Body::Unlocked(_)) => json!({ "unlocked": true }),
+        _ => json!({}),
+    };
+    did["seq"] = event.seq.into();
+    did["m"] = hex(&decoded.message_id).into();
+    did["user"] = event.user.as_str().into();
+    Some(did)
+}
+
+/// A stored snapshot, with everything that it says of the room's state.
+pub(crate) fn snapshot(room: &RoomKey, it: &RoomSnapshot, bytes: usize) -> Record {
+    let state = it.state.clone().unwrap_or_default();
+    let shown = state.state.unwrap_or_default();
+    let mut entries: Vec<_> = shown.entries.iter().map(slot).collect();
+    for (entry, set) in entries.iter_mut().zip(&shown.entries) {
+        let ttl = state.ttls.iter().find(|ttl| ttl.key == set.key);
+        entry["ttl_ms"] = ttl.map_or(0, |ttl| ttl.ttl_ms).into();
+    }
+    let locked = shown.lock.as_ref().map(|it| {
+        let mut lock = lock(it);
+        lock["ttl_ms"] = state.lock_ttl_ms.into();
+        lock
+    });
+    let window = state
+        .dedupe
+        .iter()
+        .flat_map(|user| user.entries.iter().map(|one| json!([user.user, hex(&one.message_id), one.epoch, one.seq])));
+    Record::Snapshot {
+        room: room.to_string(),
+        epoch: it.epoch,
+        term: it.term,
+        seq: it.seq,
+        pos: it.pos,
+        at: state.at,
+        bytes: bytes as u64,
+        state: json!({ "entries": entries, "lock": locked, "window": window.collect::<Vec<_>>() }),
+    }
+}
+
+fn slot(it: &v1::KeySet) -> serde_json::Value {
+    json!({ "key": it.key, "ver": it.ver, "h": Hash16::of(&it.value), "expires_at": it.expires_at })
+}
+
+fn lock(it: &v1::Locked) -> serde_json::Value {
+    let mode = match it.mode() {
+        v1::LockMode::None => "none",
+        v1::LockMode::Join => "join",
+        v1::LockMode::Write => "write",
+        v1::LockMode::All => "all",
+    };
+    json!({ "mode": mode, "by": it.user, "reason": it.reason, "until": it.until })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a room did by itself, which no command in the trace says.

@@ -17,7 +17,9 @@
 //! | B2 | a code that refuses or ends a subscription, or refuses a `get`, has its cause |
 //! | E1 | an ephemeral event reaches whom it may reach, at most once, and is never stored |
 //! | L1 | a ttl ends: never early, and nothing stands past a due end |
+//! | L3 | a room's log is bounded by its snapshots' rule, at every step |
 //! | M1 | marks of repairs, retries and losses are not reached where nothing is wrong |
+//! | S1 | a stored snapshot is the fold of the log up to its place, and so is what a client is given |
 //! | T1 | nothing of a tenant reaches another; every subject has its shape |
 //! | G2 | the tenant of a stored command is that of its sender's token |
 //! | Q1 | every queue stays within its stated bound, and no client that reads is closed with 4102 or 4201 |
@@ -49,10 +51,12 @@ mod d2;
 mod e1;
 mod grants;
 mod l1;
+mod l3;
 mod m1;
 mod q1;
 mod q2;
 mod r1;
+mod s1;
 mod t1;
 
 use std::collections::BTreeMap;
@@ -66,12 +70,14 @@ pub const LOG_HOST: &str = "log";
 pub const LOST_HOST: &str = "lost";
 /// The host under which the harness records what was trimmed from the log.
 pub const TRIMMED_HOST: &str = "trimmed";
+/// The host under which the harness records entries and snapshots as they are stored, and the rules for them.
+pub const STORED_HOST: &str = "stored";
 
 /// The names of all oracles, in the order in which they are judged.
 #[rustfmt::skip] // as a table
-pub const NAMES: [&str; 23] = [
-    "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "B1", "B2", "E1", "L1", "M1", "T1", "G2",
-    "Q1", "Q2", "R1", "D1", "D2",
+pub const NAMES: [&str; 25] = [
+    "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "B1", "B2", "E1", "L1", "L3", "M1", "S1", "T1",
+    "G2", "Q1", "Q2", "R1", "D1", "D2",
 ];
 
 /// Those that have something to look at in every run: a run in which one of them did not shows nothing.
@@ -171,7 +177,9 @@ pub fn judge<'a>(lines: impl IntoIterator<Item = &'a Line>, excused: &[String]) 
         Box::new(b2::Reasons::default()),
         Box::new(e1::Ephemeral::default()),
         Box::new(l1::Lifetimes::default()),
+        Box::new(l3::Bounded::default()),
         Box::new(m1::NothingToRepair::default()),
+        Box::new(s1::Faithful::default()),
         Box::new(t1::Apart::default()),
         Box::new(t1::TokensTenant::default()),
         Box::new(q1::Bounded::default()),
@@ -206,9 +214,10 @@ pub fn judge<'a>(lines: impl IntoIterator<Item = &'a Line>, excused: &[String]) 
     judgement
 }
 
-/// `commit` records of the log itself, not what a Brain says of its own writes.
+/// `commit` records of the log itself, not what a Brain says of its own writes; also of what was trimmed from it meanwhile,
+/// which stands below everything that is left.
 fn is_log(line: &Line) -> bool {
-    line.host == LOG_HOST && matches!(line.record, Record::Commit { .. })
+    matches!(line.host.as_str(), LOG_HOST | TRIMMED_HOST) && matches!(line.record, Record::Commit { .. })
 }
 
 fn place((epoch, seq): (u64, u64)) -> String {

@@ -46,6 +46,8 @@ pub enum Mutant {
     SnapshotGivenUp,
     /// The snapshot that an epoch begins with takes the place of another owner's.
     AnchorOvertakes,
+    /// A snapshot does not say how long ttls are.
+    SnapshotWithoutTtls,
     /// A snapshot is written only when nothing waits.
     SnapshotAtRestOnly,
     /// Heartbeats name no heads of rooms that fell silent.
@@ -76,7 +78,7 @@ pub enum Mutant {
     WallClockRead,
     /// The Shield names a connection with the machine's entropy, past its `Ids`.
     BareEntropy,
-    /// A SUB that nobody can serve is never answered.
+    /// A SUB that is refused is never answered.
     SubUnanswered,
     /// The Spine subscription of a room that nobody follows any more never ends.
     SubscriptionLeaked,

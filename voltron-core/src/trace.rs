@@ -46,7 +46,7 @@ pub enum Record {
     Leave { c: String, room: String },
     Recv { c: String, room: String, epoch: u64, seq: u64, h: Hash16, #[serde(default, skip_serializing_if = "zero")] term: u64, #[serde(default, skip_serializing_if = "String::is_empty")] m: String },
     Sub { c: String, room: String, since: Option<(u64, u64)>, epoch: u64, seq: u64, recovered: bool, replay: u32 },
-    Snap { c: String, room: String, epoch: u64, seq: u64 },
+    Snap { c: String, room: String, epoch: u64, seq: u64, #[serde(default, skip_serializing_if = "Option::is_none")] state: Option<serde_json::Value> },
     Unsub { c: String, room: String, code: u32 },
     Get { c: String, id: u64, room: String },
     Got { c: String, id: u64, room: String, epoch: u64, seq: u64, h: Hash16, #[serde(default, skip_serializing_if = "Option::is_none")] state: Option<serde_json::Value> },
@@ -77,6 +77,10 @@ pub enum Record {
     Bad { c: String, m: String, what: String, codes: Vec<u16> },
     Told { c: String, code: u16 },
     Mark { name: String },
+    Rules { entries: u64, bytes: u64, age_ms: i64 },
+    Entry { room: String, epoch: u64, term: u64, pos: u64, at: i64, bytes: u64, kind: String, did: Vec<serde_json::Value> },
+    Snapshot { room: String, epoch: u64, term: u64, seq: u64, pos: u64, at: i64, bytes: u64, state: serde_json::Value },
+    Purged { room: String, pos: u64 },
     Crash { #[serde(rename = "target")] host: String },
     Start { #[serde(rename = "target")] host: String },
 }
@@ -116,10 +120,16 @@ pub fn line_json(n: u64, t: u64, host: &str, record: &str) -> String {
     format!("{{\"v\":1,\"n\":{n},\"t\":{t},\"host\":{host},{rest}")
 }
 
+/// True if something listens to [`TARGET`]: what a record is made of over several messages is kept only then.
+#[inline]
+pub fn listening() -> bool {
+    tracing::enabled!(target: "arqon.trace", tracing::Level::TRACE)
+}
+
 /// Emits one record. `make` runs only if somebody listens to [`TARGET`].
 #[inline]
 pub fn emit(make: impl FnOnce() -> Record) {
-    if tracing::enabled!(target: "arqon.trace", tracing::Level::TRACE) {
+    if listening() {
         let record = make();
         if let Ok(json) = serde_json::to_string(&record) {
             tracing::event!(target: "arqon.trace", tracing::Level::TRACE, record = %json);

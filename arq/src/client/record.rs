@@ -56,14 +56,18 @@ fn op_json(op: &Op) -> Value {
     }
 }
 
-/// A room's state, as a `get` shows it, with its values as hashes.
+/// A room's state, as a `get` or a snapshot shows it, with its values as hashes.
 pub(crate) fn state_json(state: &Value) -> Value {
     let entry = |entry: &Value| {
         let text = entry["value"].as_str().unwrap_or_default();
         let value = if entry["base64"] == true { BASE64.decode(text.as_bytes()) } else { Ok(text.into()) };
-        json!({ "key": entry["key"], "ver": entry["ver"], "h": Hash16::of(&value.unwrap_or_default()) })
+        let h = Hash16::of(&value.unwrap_or_default());
+        json!({ "key": entry["key"], "ver": entry["ver"], "h": h, "expires_at": entry["expires_at"] })
     };
     let entries: Vec<Value> = state["entries"].as_array().into_iter().flatten().map(entry).collect();
-    let lock = state["lock"].as_object().map(|lock| json!({ "mode": lock.get("mode"), "by": lock.get("by") }));
+    let lock = state["lock"].as_object().map(|lock| {
+        let key = |name| lock.get(name);
+        json!({ "mode": key("mode"), "by": key("by"), "reason": key("reason"), "until": key("until") })
+    });
     json!({ "entries": entries, "lock": lock })
 }

@@ -1,8 +1,8 @@
 //! The rooms a client is in or wants to be in, and how far it has read in each.
 
-use proto::RoomId;
 use proto::json::Since;
 use proto::json::request::HISTORY_MAX;
+use proto::{RoomId, v1};
 use tokio::time::Instant;
 
 use super::event::SubOptions;
@@ -17,6 +17,8 @@ pub(crate) struct Room {
     /// Until an event beyond this seq, or the snapshot's last part, the state at it is not complete here: a
     /// connection lost before then must not resume, or it would never see the snapshot.
     incomplete: Option<u64>,
+    /// The parts of the snapshot that is arriving, for the trace alone.
+    shown: v1::Snapshot,
     /// How often in a row a SUB was refused.
     pub(crate) refusals: u32,
     /// The room did not exist when it was last asked for: everything in it is newer than the wish.
@@ -59,6 +61,7 @@ impl Room {
             standing: Standing::Out,
             cursor: options.since,
             incomplete: None,
+            shown: v1::Snapshot::default(),
             refusals: 0,
             absent: false,
             overtaken: Vec::new(),
@@ -134,6 +137,19 @@ impl Room {
         self.cursor = Some(here);
         self.incomplete = self.incomplete.filter(|head| seq <= *head);
         step
+    }
+
+    /// A part of a snapshot, for the trace.
+    pub(crate) fn show(&mut self, part: &v1::Snapshot) {
+        if part.part == 0 {
+            self.shown = v1::Snapshot { lock: part.lock.clone(), ..v1::Snapshot::default() };
+        }
+        self.shown.entries.extend_from_slice(&part.entries);
+    }
+
+    /// All parts of the snapshot that has arrived.
+    pub(crate) fn shown(&mut self) -> v1::Snapshot {
+        std::mem::take(&mut self.shown)
     }
 
     /// A snapshot at (epoch, seq): whatever the cursor was, this is the place now.

@@ -7,6 +7,7 @@ use prost::Message as _;
 use proto::internal::{RoomState, Ttl};
 use proto::v1::{self, event::Body};
 use proto::{MessageId, UserId};
+use voltron_core::mutant;
 
 use crate::chain::fingerprint;
 use crate::dedupe::{Dedupe, Seen};
@@ -164,7 +165,7 @@ impl State {
 
     /// As a message, with the room's time `at`.
     pub fn encode(&self, at: i64) -> RoomState {
-        let ttls = self.keys.iter().filter(|(_, slot)| slot.ttl_ms > 0);
+        let ttls = self.keys.iter().filter(|(_, slot)| slot.ttl_ms > 0 && !mutant!(SnapshotWithoutTtls));
         RoomState {
             at,
             state: Some(v1::Snapshot {

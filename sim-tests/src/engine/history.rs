@@ -11,7 +11,7 @@ use spine_sim::{Witness, Witnessed};
 use voltron_core::trace::Record;
 
 use crate::logbook::{self, Walk};
-use crate::oracles::{LOST_HOST, TRIMMED_HOST};
+use crate::oracles::{LOST_HOST, STORED_HOST, TRIMMED_HOST};
 use crate::trace::Trace;
 
 /// How many snapshots of a room are stored at most.
@@ -63,6 +63,7 @@ impl History {
                 Some((true, room)) => self.logged(subject, room, seq, body),
                 Some((false, room)) => {
                     let Ok(snapshot) = RoomSnapshot::decode(body.as_ref()) else { return };
+                    self.trace.push(STORED_HOST, logbook::snapshot(&room, &snapshot, body.len()));
                     let stored = self.snapshots.entry(room.to_string()).or_default();
                     stored.push((seq, (snapshot.epoch, snapshot.seq)));
                     if stored.len() > SNAPSHOTS {
@@ -81,6 +82,9 @@ impl History {
         let mut walk = log.kept.last().map(|last| last.walk.clone()).unwrap_or_default();
         let entry = walk.step(seq, body);
         let events = entry.as_ref().map(|entry| logbook::records(&log.room, entry)).unwrap_or_default();
+        if let Some(entry) = &entry {
+            self.trace.push(STORED_HOST, logbook::entry(&log.room, seq, entry, body.len()));
+        }
         let tombstone = entry.filter(|entry| entry.kind == Kind::Deleted as i32).map(|entry| (entry.epoch, u64::MAX));
         log.kept.push(Kept { seq, walk, events, tombstone });
     }
@@ -109,6 +113,7 @@ impl History {
             self.trace.push(TRIMMED_HOST, Record::Trim { room, epoch, seq });
         }
         std::mem::take(&mut kept.events).into_iter().for_each(|event| self.trace.push(TRIMMED_HOST, event));
+        self.trace.push(STORED_HOST, Record::Purged { room: log.room.to_string(), pos: seq });
     }
 }
 

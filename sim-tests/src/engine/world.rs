@@ -26,7 +26,7 @@ use super::{Cables, Deciders, Engine, Failure, SimIds, SimNet};
 use crate::client::link::Switches;
 use crate::client::{Deed, Script};
 use crate::logbook::{self, LogbookError};
-use crate::oracles::{self, LOG_HOST};
+use crate::oracles::{self, LOG_HOST, STORED_HOST};
 use crate::plan::{FARMS, Plan};
 use crate::seed::Draw;
 use crate::tokens;
@@ -169,6 +169,15 @@ struct World<'a> {
 impl World<'_> {
     fn play<E: Engine>(&self, on_tick: fn(u64), verdict: &mut Verdict) -> Result<(), Stopped> {
         let mut engine = E::new(Draw::new(self.plan.seed, "engine").u64(), self.plan.world.clients);
+        let brain = &self.config.brain;
+        self.trace.push(
+            STORED_HOST,
+            Record::Rules {
+                entries: brain.snapshot_events.into(),
+                bytes: brain_model::Rules::default().snapshot_bytes,
+                age_ms: i64::try_from(brain.snapshot_s.saturating_mul(1000)).unwrap_or(i64::MAX),
+            },
+        );
         let broker = self.broker(&mut engine);
         (1..=self.plan.world.brains).for_each(|n| self.brain(&mut engine, n));
         (1..=self.plan.world.shields).for_each(|n| self.shield(&mut engine, n));

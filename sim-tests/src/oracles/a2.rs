@@ -33,7 +33,7 @@ impl Oracle for NoRewind {
                 let from = since.filter(|since| since.0 == *epoch).unwrap_or((*epoch, 0));
                 self.reached.insert((c.clone(), room.clone()), from);
             }
-            Record::Snap { c, room, epoch, seq } => {
+            Record::Snap { c, room, epoch, seq, .. } => {
                 if let Some(reached) = self.reached.get_mut(&(c.clone(), room.clone())) {
                     let (now, before) = ((*epoch, *seq), *reached);
                     found.check("A2", line.n, epoch >= &before.0, || {

@@ -30,7 +30,7 @@ impl Oracle for Order {
                 };
                 self.next.insert((c.clone(), room.clone()), (*epoch, after + 1));
             }
-            Record::Snap { c, room, epoch, seq } => {
+            Record::Snap { c, room, epoch, seq, .. } => {
                 if let Some(next) = self.next.get_mut(&(c.clone(), room.clone()))
                     && next.0 < *epoch
                 {

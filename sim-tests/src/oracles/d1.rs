@@ -125,7 +125,7 @@ impl Oracle for Ends {
                     *cursor = (line.n, cursor.1.max((*epoch, *seq)));
                 }
             }
-            Record::Gap { c, room, epoch, to: seq, .. } | Record::Snap { c, room, epoch, seq } => {
+            Record::Gap { c, room, epoch, to: seq, .. } | Record::Snap { c, room, epoch, seq, .. } => {
                 if let Some(cursor) = self.cursors.get_mut(&(c.clone(), room.clone())) {
                     *cursor = (line.n, cursor.1.max((*epoch, *seq)));
                 }

@@ -125,7 +125,7 @@ impl Oracle for NobodyWaits {
                 let from = if *recovered || *replay > 0 { seq.saturating_sub(u64::from(*replay)) } else { *seq };
                 self.readers.insert((c.clone(), room.clone()), (*epoch, from));
             }
-            Record::Snap { c, room, epoch, seq } => {
+            Record::Snap { c, room, epoch, seq, .. } => {
                 if let Some(reached) = self.readers.get_mut(&(c.clone(), room.clone())) {
                     *reached = (*epoch, *seq).max(*reached);
                 }

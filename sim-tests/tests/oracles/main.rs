@@ -287,6 +287,70 @@ fn b1_bad_input_meets_its_code() {
 }
 
 #[test]
+fn l3_a_log_is_bounded_by_its_snapshots() {
+    let without_snapshot = without(77).into_iter().map(|mut line| {
+        line.t += if line.n == 79 { 10_000_000 } else { 0 };
+        line
+    });
+    rejected(&without_snapshot.collect::<Vec<_>>(), "L3", 79, "3 entries (300 B) since its newest snapshot");
+    rejected(&changed(79, json!({ "bytes": 65_537, "t": 24_000_000 })), "L3", 81, "one is due for 8901 ms");
+    rejected(&without(80), "L3", 81, "begins at 1, 1 entries below 2, where it must for 10000 ms");
+    rejected(&changed(72, json!({ "at": 2500 })), "L3", 80, "position 1 of t1/room-9 was trimmed 500 ms after");
+    rejected(&changed(80, json!({ "pos": 2 })), "L3", 80, "the older of its two snapshots stands at 2");
+}
+
+#[test]
+fn l3_what_a_fault_delays_is_not_late() {
+    let fault = |lines: Vec<Line>, from: u64, to: u64| {
+        let line = |n: u64, t: u64, record: Value| {
+            let mut line = json!({ "v": 1, "n": n, "t": t, "host": "harness" });
+            line.as_object_mut().unwrap().extend(record.as_object().unwrap().clone());
+            serde_json::from_value::<Line>(line).unwrap()
+        };
+        let mut lines = lines;
+        lines.push(line(1000, from, json!({ "k": "fault", "id": "f1", "kind": "hold", "target": "brain-1" })));
+        lines.push(line(1001, to, json!({ "k": "heal", "id": "f1" })));
+        lines.sort_by_key(|line| line.t);
+        lines
+    };
+    // The trim may have been lost: it is asked for again with the next snapshot.
+    assert_eq!(objections(&fault(without(80), 22_950_000, 23_000_000), "L3"), [""; 0]);
+    assert_eq!(objections(&fault(without(80), 22_700_000, 22_800_000), "L3").len(), 1);
+}
+
+#[test]
+fn s1_snapshots_are_what_the_log_makes() {
+    let state = |n: usize, path: &str, value: Value| {
+        let mut line = serde_json::to_value(&good()[n]).unwrap();
+        *line.pointer_mut(path).unwrap() = value;
+        let mut lines = good();
+        lines[n] = serde_json::from_value(line).unwrap();
+        lines
+    };
+    let rejected = |lines: Vec<Line>, n: u64, says: &str| rejected(&lines, "S1", n, says);
+    rejected(state(74, "/state/entries/0/ver", json!(2)), 74, "position 2 is not what the log makes: key k is");
+    rejected(state(74, "/state/entries/0/ttl_ms", json!(0)), 74, "key k is");
+    rejected(state(77, "/state/entries", json!([])), 77, "key k is missing");
+    rejected(state(77, "/state/lock", json!(null)), 77, "the lock is None");
+    rejected(state(77, "/state/window/1", json!(["u2", "a9", 5, 2])), 77, "does not hold a9 of u2");
+    rejected(
+        state(77, "/state/window", json!([["u1", "a1", 5, 1]])),
+        77,
+        "the last command of u2, is not in the window",
+    );
+    rejected(state(77, "/seq", json!(3)), 77, "that is seq 2 at 1300, and not seq 3");
+    rejected(state(77, "/term", json!(2)), 77, "that is of epoch 5 term 1");
+    rejected(state(77, "/pos", json!(9)), 77, "no entry stands there");
+    rejected(
+        state(78, "/state/entries/0/h", json!("bb")),
+        78,
+        "client-9 was given a state of t1/room-9 at epoch 5 seq 2",
+    );
+    rejected(state(78, "/state/lock/until", json!(9)), 78, "the lock is");
+    rejected(state(83, "/state/entries/0/expires_at", json!(5100)), 83, "key k is");
+}
+
+#[test]
 fn t1_tenants_are_apart_and_subjects_have_their_shape() {
     rejected(&changed(31, json!({ "room": "t2/room-1" })), "T1", 31, "was told of t2/room-1");
     rejected(&changed(6, json!({ "subject": "in.t.t1.r.room-1.>" })), "T1", 6, "is no subject of ours");

@@ -19,7 +19,7 @@ fn one_of_each() -> Vec<Record> {
         Record::Recv { c: c(), room: room(), epoch: 1, seq: 0, h: h(), term: 3, m: m() },
         Record::Sub { c: c(), room: room(), since: Some((1, 2)), epoch: 1, seq: 5, recovered: true, replay: 3 },
         Record::Sub { c: c(), room: room(), since: None, epoch: 1, seq: 5, recovered: false, replay: 0 },
-        Record::Snap { c: c(), room: room(), epoch: 2, seq: 5 },
+        Record::Snap { c: c(), room: room(), epoch: 2, seq: 5, state: Some(serde_json::json!({"entries": []})) },
         Record::Unsub { c: c(), room: room(), code: 5007 },
         Record::Get { c: c(), id: 7, room: room() },
         Record::Got {
@@ -69,6 +69,28 @@ fn one_of_each() -> Vec<Record> {
         Record::Denied { c: c(), id: 7, room: room(), code: 5001 },
         Record::Renew { room: room(), epoch: 1, at: 1_767_225_600_000 },
         Record::Held { name: "tasks".into(), len: 7, rest: 7 },
+        Record::Rules { entries: 1024, bytes: 65_536, age_ms: 300_000 },
+        Record::Entry {
+            room: room(),
+            epoch: 1,
+            term: 2,
+            pos: 3,
+            at: 4,
+            bytes: 5,
+            kind: "events".into(),
+            did: vec![serde_json::json!({"seq": 1})],
+        },
+        Record::Snapshot {
+            room: room(),
+            epoch: 1,
+            term: 2,
+            seq: 6,
+            pos: 3,
+            at: 4,
+            bytes: 5,
+            state: serde_json::json!({"entries": []}),
+        },
+        Record::Purged { room: room(), pos: 3 },
     ]
 }
 
@@ -114,10 +136,14 @@ fn kind(record: &Record) -> usize {
         Denied { .. } => 35,
         Renew { .. } => 36,
         Held { .. } => 37,
+        Rules { .. } => 38,
+        Entry { .. } => 39,
+        Snapshot { .. } => 40,
+        Purged { .. } => 41,
     }
 }
 
-const KINDS: usize = 38;
+const KINDS: usize = 42;
 
 #[test]
 fn every_record_reads_back_from_its_line() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost::Message as _;
 use proto::Code;
 use proto::error::Retry;
-use proto::json::{AuthResult, GetResult, SubResult, Unsubbed};
+use proto::json::{AuthResult, GetResult, SubResult, Unsubbed, render};
 use serde::Deserialize;
 
 use super::{
@@ -128,16 +128,21 @@ impl<C: WallClock, I: Ids> Core<C, I> {
         let (epoch, seq, prev, term) = (event.epoch, event.seq, event.prev, event.term);
         match event.body {
             Some(v1::event::Body::Snapshot(ref snapshot)) => {
-                if snapshot.last
-                    && let Some(wish) = self.rooms.get_mut(&room)
-                {
-                    wish.jump(epoch, seq, prev);
-                    trace::emit(|| Record::Snap {
-                        c: self.options.name.clone(),
-                        room: self.full_name(&room),
-                        epoch,
-                        seq,
-                    });
+                if let Some(wish) = self.rooms.get_mut(&room) {
+                    if trace::listening() {
+                        wish.show(snapshot);
+                    }
+                    if snapshot.last {
+                        wish.jump(epoch, seq, prev);
+                        let shown = wish.shown();
+                        trace::emit(|| Record::Snap {
+                            c: self.options.name.clone(),
+                            room: self.full_name(&room),
+                            epoch,
+                            seq,
+                            state: Some(state_json(&render::snapshot(&shown))),
+                        });
+                    }
                 }
             }
             Some(v1::event::Body::Members(_) | v1::event::Body::Diff(_)) => {}

@@ -34,7 +34,7 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
             Effect::Refuse { id, code, message } => {
                 if let Some(seat) = self.seats.remove(&id) {
                     self.shared.meters.subscriptions.dec();
-                    if mutant!(SubUnanswered) && code == Code::Unavailable {
+                    if mutant!(SubUnanswered) {
                         return;
                     }
                     if code == Code::RoomAbsent {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use voltron_core::trace::{Line, Record};
 
 use super::spec::{self, Call, Mode, Op, Place, Reading, Rights};
-use crate::oracles::{LOG_HOST, Violation};
+use crate::oracles::{Violation, is_log};
 
 /// One operation.
 #[derive(Clone, Debug)]
@@ -150,7 +150,7 @@ impl Builder {
                 self.rooms.entry(room.clone()).or_default().epochs.insert(*epoch);
             }
             Record::TailLost { .. } => self.lossy = true,
-            Record::Commit { room, epoch, seq, m, user, op, .. } if line.host == LOG_HOST => {
+            Record::Commit { room, epoch, seq, m, user, op, .. } if is_log(line) => {
                 let stored = Stored { n, user: user.clone(), m: m.clone(), op: op.clone() };
                 self.log.insert((room.clone(), (*epoch, *seq)), stored);
             }
