@@ -332,6 +332,43 @@ async fn the_broker_away_and_back() {
     }
 }
 
+/// Waits for an ERR with this code.
+async fn told(client: &mut Raw<tokio::io::DuplexStream>, code: u16) {
+    loop {
+        if let Got::Binary(bytes) = client.next().await
+            && let Ok(proto::frame::ServerFrame::Err(told, _)) = proto::frame::ServerFrame::binary(&bytes)
+            && told == code
+        {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stale_shield_says_so_to_who_comes_and_tells_the_end() {
+    let mut config = config();
+    config.shield.stale_ms = 600;
+    config.shield.stale_close_ms = 600_000;
+    let mut world = World::new(config).await;
+    let mut ann = world.client("ann").await;
+    world.serving.abort();
+    let _ = (&mut world.serving).await;
+    world.broker.crash(false);
+    told(&mut ann, 6004).await;
+
+    let mut bob = Raw::new(world.net.connect("ws").await.unwrap());
+    let bearer = format!("Authorization: Bearer {}", token(&claims("bob", now_ms() / 1000)));
+    bob.handshake("/v1/ws", &["Sec-WebSocket-Protocol: arqon.v1".into(), bearer]).await;
+    let hello = bob.json().await;
+    assert_eq!(hello["stale"], true, "{hello}");
+
+    world.serving = serve(&world.net, &world.broker).await;
+    told(&mut ann, 6010).await;
+    told(&mut bob, 6010).await;
+    let mut cid = world.client("cid").await;
+    assert_eq!(publish(&mut cid, "lobby", "x").await["code"], 0);
+}
+
 #[tokio::test]
 async fn without_a_brain_a_shield_is_not_ready() {
     let mut config = config();
