@@ -3,7 +3,7 @@
 //! | id | promise |
 //! | --- | --- |
 //! | A1 | an acknowledged command is in the room's log exactly once, at the acknowledged place |
-//! | A2 | within one subscription a client is never rewound in silence |
+//! | A2 | within one subscription a client is never rewound in silence; the result of a SUB is not below what was acknowledged to the client before, and counts what is replayed |
 //! | A3 | no command is committed twice; no event comes twice within one subscription |
 //! | A4 | what is delivered was committed, what is committed was sent |
 //! | A5 | per client, room and epoch: seq strictly +1; an omission only after an announced gap covering exactly it |

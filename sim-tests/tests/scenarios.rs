@@ -49,7 +49,7 @@ fn steps_have_one_event_and_one_verb() {
     refused(
         "about = ''\n[[step]]\nwhen = { at = '1s' }\ndo = { lasts = '1s' }\n",
         "[[step]] number 1: `do` has exactly one of crash, restart, pause, resume, drain, hold, cut, heal, delay, reset, \
-         silence, stall, skew, power_cut",
+         silence, stall, skew, power_cut, lose_store",
     );
     refused(
         "about = ''\n[[step]]\nwhen = { at = '1s' }\ndo = { crash = 'owner' }\n",
@@ -84,6 +84,7 @@ fn every_verb_takes_its_targets_and_no_others() {
         "stall = 'any client'",
         "skew = 'standby', room = 1, by = '-2s'",
         "power_cut = 'broker'",
+        "lose_store = 'broker'",
     ] {
         let scenario = Scenario::parse(&step(act)).unwrap_or_else(|error| panic!("{act}: {error}"));
         let plan = scenario.plan("test", 1).unwrap_or_else(|error| panic!("{act}: {error}"));
@@ -156,6 +157,7 @@ fn swarming_turns_kinds_of_faults_on_and_off() {
         FaultKind::Skew,
         FaultKind::Drift,
         FaultKind::PowerCut,
+        FaultKind::LoseStore,
         FaultKind::LoseAck,
         FaultKind::LoseRepublish,
         FaultKind::Undecided,

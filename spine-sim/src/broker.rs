@@ -204,6 +204,14 @@ impl Broker {
         }
     }
 
+    /// The machine comes back with an empty disk: every stream is gone, and its configuration with it. To be said of a
+    /// process that is dead.
+    pub fn lose_store(&self) {
+        for (from, to) in self.lock().jetstream.lose_store() {
+            trace::emit(|| Record::TailLost { from, to });
+        }
+    }
+
     /// The process hangs (as under SIGSTOP): connections stay open, nothing is read, written or accepted.
     pub fn pause(&self) {
         self.paused.send_replace(true);

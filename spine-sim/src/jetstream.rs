@@ -118,6 +118,24 @@ impl JetStream {
         lost
     }
 
+    /// Every stream is gone.
+    pub(crate) fn lose_store(&mut self) -> Vec<(u64, u64)> {
+        self.undecided.clear();
+        let mut lost = Vec::new();
+        for mut stream in std::mem::take(&mut self.streams).into_values() {
+            if let Some(Lost { from, to, entries: gone }) = stream.lose_all() {
+                lost.push((from, to));
+                if let Some(witness) = &self.witness {
+                    gone.iter().rev().for_each(|(seq, subject)| witness(Witnessed::Lost { subject, seq: *seq }));
+                }
+            }
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.rewrite(&self.streams);
+        }
+        lost
+    }
+
     /// Everything stored survives a power cut from now on.
     pub(crate) fn sync(&mut self, now_ms: i64) {
         for stream in self.streams.values_mut() {

@@ -3,6 +3,10 @@
 
 /// Every mark, with why it is interesting. Sorted.
 pub const ALL: &[(&str, &str)] = &[
+    (
+        "brain.anchor-overtaken",
+        "another owner stored a snapshot while this one wrote the one that its epoch begins with",
+    ),
     ("brain.answer-after-commit", "answers wait for the commit they were judged on"),
     ("brain.clock-behind", "an owner whose clock is far behind the room's refused it"),
     ("brain.commit-resolved-mine", "an unknown commit turned out to be stored"),
@@ -18,10 +22,6 @@ pub const ALL: &[(&str, &str)] = &[
     ("brain.new-epoch", "continuity was lost or could not be proven"),
     ("brain.outcome-expired", "a repeat was too old to judge"),
     ("brain.reply-refused", "a command asked for its answer at a forbidden subject"),
-    (
-        "brain.anchor-overtaken",
-        "another owner stored a snapshot while this one wrote the one that its epoch begins with",
-    ),
     ("brain.snapshot-repeated", "SNAP's head was read again after a snapshot's append had failed"),
     ("brain.take-over", "a room that had an owner got a new one"),
     ("brain.trimmed", "the log was trimmed to an earlier snapshot's place"),

@@ -78,6 +78,8 @@ pub enum Mutant {
     WallClockRead,
     /// The Shield names a connection with the machine's entropy, past its `Ids`.
     BareEntropy,
+    /// The streams are made at the start of a Brain, and never again.
+    StreamsEnsuredOnce,
     /// A SUB that is refused is never answered.
     SubUnanswered,
     /// The Spine subscription of a room that nobody follows any more never ends.

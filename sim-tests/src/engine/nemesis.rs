@@ -182,7 +182,7 @@ impl Nemesis {
             }
             Deed::Restart(target) => {
                 let hosts = self.named(act, target, Aim::Process);
-                let off = [FaultKind::Crash, FaultKind::PowerCut, FaultKind::Drain];
+                let off = [FaultKind::Crash, FaultKind::PowerCut, FaultKind::LoseStore, FaultKind::Drain];
                 self.end_those(stage, |trouble| off.contains(&trouble.kind) && trouble.left == hosts);
                 return hosts.iter().for_each(|host| self.start(stage, host));
             }
@@ -239,6 +239,10 @@ impl Nemesis {
             FaultKind::Silence => self.cables.silence(&trouble.left, &trouble.right),
             FaultKind::Crash => trouble.left.iter().for_each(|host| self.crash(stage, host, false)),
             FaultKind::PowerCut => trouble.left.iter().for_each(|host| self.crash(stage, host, true)),
+            FaultKind::LoseStore => trouble.left.iter().for_each(|host| {
+                self.crash(stage, host, false);
+                self.broker.lose_store();
+            }),
             FaultKind::Pause => trouble.left.iter().for_each(|host| self.pause(stage, host)),
             FaultKind::Drain => trouble.left.iter().for_each(|host| self.hosts.stop(host)),
             FaultKind::Stall => trouble.left.iter().for_each(|client| self.cables.set_deaf(client, true)),
@@ -271,7 +275,9 @@ impl Nemesis {
             // What was lost is never sent again here: both ends learn that the connection is dead.
             FaultKind::Partition | FaultKind::OneWay => self.cables.reset(&trouble.left, &trouble.right),
             FaultKind::Silence => self.cables.reset(&trouble.left, &trouble.right),
-            FaultKind::Crash | FaultKind::PowerCut => still.iter().for_each(|host| self.start(stage, host)),
+            FaultKind::Crash | FaultKind::PowerCut | FaultKind::LoseStore => {
+                still.iter().for_each(|host| self.start(stage, host))
+            }
             FaultKind::Drain => still.iter().for_each(|host| {
                 // Whoever has not gone by now is killed.
                 self.crash(stage, host, false);
@@ -303,7 +309,7 @@ impl Nemesis {
     /// True if another open fault keeps this host in the same state: down, paused, off.
     fn is_open(&self, kind: FaultKind, host: &String) -> bool {
         let state = |kind: FaultKind| match kind {
-            FaultKind::Crash | FaultKind::PowerCut => FaultKind::Crash,
+            FaultKind::Crash | FaultKind::PowerCut | FaultKind::LoseStore => FaultKind::Crash,
             FaultKind::Skew | FaultKind::Drift => FaultKind::Skew,
             other => other,
         };

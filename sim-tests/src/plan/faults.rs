@@ -17,6 +17,7 @@ impl Scenario {
 
         let broker = [
             (FaultKind::PowerCut, faults.power_cut, (8_000, 20_000), (200, 3_000)),
+            (FaultKind::LoseStore, faults.lose_store, (8_000, 20_000), (200, 3_000)),
             (FaultKind::LoseAck, faults.lose_ack, (3_000, 10_000), (200, 2_000)),
             (FaultKind::LoseRepublish, faults.lose_republish, (3_000, 10_000), (200, 2_000)),
             (FaultKind::Undecided, faults.undecided, (3_000, 10_000), (200, 2_000)),
@@ -90,6 +91,7 @@ fn swarm(seed: u64) -> Faults {
         skew: clock("skew", 20),
         drift: clock("drift", 15),
         power_cut: broker("power-cut", 25),
+        lose_store: broker("lose-store", 10),
         lose_ack: broker("lose-ack", 25),
         lose_republish: broker("lose-republish", 25),
         undecided: broker("undecided", 25),

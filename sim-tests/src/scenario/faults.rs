@@ -37,6 +37,8 @@ pub struct Faults {
     pub drift: Option<ClockFault>,
     /// The broker's machine loses power: what was stored and not synced is gone.
     pub power_cut: Option<BrokerFault>,
+    /// The broker's machine comes back with an empty disk.
+    pub lose_store: Option<BrokerFault>,
     /// The broker stores, and every other PubAck is lost.
     pub lose_ack: Option<BrokerFault>,
     /// The broker stores, and every third message is not republished.

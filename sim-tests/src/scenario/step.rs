@@ -88,6 +88,9 @@ pub struct Act {
     /// Cuts the broker's power.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub power_cut: Option<One<Target>>,
+    /// Lets the broker's machine come back with an empty disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lose_store: Option<One<Target>>,
     /// Which room `"owner"` or `"standby"` means, from 1 on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<u32>,
@@ -116,7 +119,7 @@ pub enum Deed<'a> {
 
 /// Every verb, for error texts.
 const VERBS: &str =
-    "crash, restart, pause, resume, drain, hold, cut, heal, delay, reset, silence, stall, skew, power_cut";
+    "crash, restart, pause, resume, drain, hold, cut, heal, delay, reset, silence, stall, skew, power_cut, lose_store";
 
 impl Act {
     /// What it does; `None` unless there is exactly one verb.
@@ -142,6 +145,7 @@ impl Act {
             host(FaultKind::Stall, &self.stall),
             host(FaultKind::Skew, &self.skew),
             host(FaultKind::PowerCut, &self.power_cut),
+            host(FaultKind::LoseStore, &self.lose_store),
         ]
         .into_iter()
         .flatten();
@@ -159,6 +163,7 @@ impl Act {
             &mut self.stall,
             &mut self.skew,
             &mut self.power_cut,
+            &mut self.lose_store,
         ];
         hosts.into_iter().flatten().map(|One(target)| target)
     }

@@ -287,6 +287,27 @@ fn b1_bad_input_meets_its_code() {
 }
 
 #[test]
+fn a2_the_result_of_a_sub_is_at_the_head() {
+    rejected(&changed(19, json!({ "replay": 0 })), "A2", 19, "was told of 0 events of t1/room-1 up to");
+    let line = |n: u64, t: u64, record: Value| {
+        let mut line = json!({ "v": 1, "n": n, "t": t, "host": "clients-1", "c": "client-1", "room": "t1/room-1" });
+        line.as_object_mut().unwrap().extend(record.as_object().unwrap().clone());
+        serde_json::from_value::<Line>(line).unwrap()
+    };
+    let result = |seq: u64| {
+        let result = json!({ "k": "sub", "since": null, "epoch": 7, "seq": seq, "recovered": false, "replay": 0 });
+        let mut lines = good();
+        lines.push(line(1000, 18_100, json!({ "k": "want", "id": 7 })));
+        lines.push(line(1001, 18_200, result));
+        lines.sort_by_key(|line| line.t);
+        objections(&lines, "A2")
+    };
+    assert_eq!(result(2), [""; 0]);
+    let below = result(1);
+    assert!(below.iter().any(|what| what.contains("had a command at epoch 7 seq 2")), "{below:?}");
+}
+
+#[test]
 fn l3_a_log_is_bounded_by_its_snapshots() {
     let without_snapshot = without(77).into_iter().map(|mut line| {
         line.t += if line.n == 79 { 10_000_000 } else { 0 };

@@ -400,6 +400,12 @@ impl Stream {
         self.entries.len() > before
     }
 
+    /// The disk is gone. Returns what is lost.
+    pub(crate) fn lose_all(&mut self) -> Option<Lost> {
+        self.synced_seq = 0;
+        self.lose_tail()
+    }
+
     /// A power cut: what was not synced is gone, and its positions will be handed out again. Returns what is lost.
     pub(crate) fn lose_tail(&mut self) -> Option<Lost> {
         let (from, to) = (self.synced_seq + 1, self.last_seq);

@@ -68,13 +68,7 @@ pub const PLANTED: &[Planted] = &[
         .behind("brain.commit-retried"),
     swarm("duplicate-applied", Mutant::DuplicateApplied, "brain/model", &["A1", "A3"]).behind("brain.dedupe-hit"),
     swarm("gap-ignored", Mutant::GapIgnored, "shield", &["A5"]).behind("shield.gap"),
-    test(
-        "shared-snapshot-stale",
-        Mutant::SharedSnapshotStale,
-        "shield",
-        "lib",
-        "rooms::core::tests::joins::a_shared_snapshot_is_fresh_and_the_result_is_at_the_head",
-    ),
+    swarm("shared-snapshot-stale", Mutant::SharedSnapshotStale, "shield", &["A2"]),
     test(
         "heartbeat-unchecked",
         Mutant::HeartbeatUnchecked,
@@ -174,6 +168,7 @@ pub const PLANTED: &[Planted] = &[
         own: None,
     },
     // A1: swarm seed 55 fails so with and without this bug; see docs/simulation.md.
+    scenario("streams-ensured-once", Mutant::StreamsEnsuredOnce, "brain/shell", "lost-store", &["D1", "M1"]),
     swarm("sub-unanswered", Mutant::SubUnanswered, "shield", &["D1"]),
     swarm("subscription-leaked", Mutant::SubscriptionLeaked, "shield", &["R1"]),
     swarm("gap-for-nothing", Mutant::GapForNothing, "shield", &["B2", "M1"]),

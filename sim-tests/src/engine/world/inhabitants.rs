@@ -28,6 +28,7 @@ impl World<'_> {
             users: users.iter().map(spine_sim::User::from).collect(),
             sync_interval: self.plan.world.sync.0.0,
             witness: Some(history::witness(self.trace)),
+            late_acks: true,
             ..BrokerOptions::new(self.hosts.clock("broker"), seed)
         };
         let broker = Broker::new(options);

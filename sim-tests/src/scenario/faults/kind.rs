@@ -34,6 +34,8 @@ pub enum FaultKind {
     Drift,
     /// The broker's machine loses power.
     PowerCut,
+    /// The broker's machine comes back with an empty disk.
+    LoseStore,
     /// PubAcks are lost.
     LoseAck,
     /// Republished messages are lost.
@@ -99,7 +101,12 @@ impl FaultKind {
             Self::Captured => Aim::Shield,
             Self::Stall => Aim::Client,
             Self::Skew | Self::Drift => Aim::Clock,
-            Self::PowerCut | Self::LoseAck | Self::LoseRepublish | Self::Undecided | Self::NoResponders => Aim::Broker,
+            Self::PowerCut
+            | Self::LoseStore
+            | Self::LoseAck
+            | Self::LoseRepublish
+            | Self::Undecided
+            | Self::NoResponders => Aim::Broker,
         }
     }
 
@@ -125,6 +132,7 @@ impl FaultKind {
             Self::Skew => "skew",
             Self::Drift => "drift",
             Self::PowerCut => "power-cut",
+            Self::LoseStore => "lose-store",
             Self::LoseAck => "lose-ack",
             Self::LoseRepublish => "lose-republish",
             Self::Undecided => "undecided",
