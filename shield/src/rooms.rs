@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use proto::{RoomKey, subject};
+use proto::{RoomKey, TenantId, subject};
 use spine::Spine;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -64,6 +64,24 @@ impl Default for Rooms {
 struct Inner {
     rooms: BTreeMap<RoomKey, mpsc::Sender<Ask>>,
     by_hash: BTreeMap<u64, RoomKey>,
+    /// How many of the rooms are each tenant's; none that has no room.
+    tenants: BTreeMap<TenantId, usize>,
+}
+
+impl Inner {
+    fn of_tenant(&self, key: &RoomKey) -> usize {
+        self.tenants.get(&key.tenant).copied().unwrap_or(0)
+    }
+
+    /// A room of the tenant is gone.
+    fn left(&mut self, tenant: &TenantId) {
+        if let Some(count) = self.tenants.get_mut(tenant) {
+            *count -= 1;
+            if *count == 0 {
+                self.tenants.remove(tenant);
+            }
+        }
+    }
 }
 
 /// The room has more messages waiting than it may, or this Shield follows more rooms than it may.
@@ -102,15 +120,23 @@ impl Rooms {
                 Err(TrySendError::Closed(Ask::Join(back))) => joiner = back,
                 Err(_) => return Err(Busy),
             }
-        } else if inner.rooms.len() >= shared.config.shield.rooms as usize {
-            full("rooms", inner.rooms.len());
-            return Err(Busy);
+        } else {
+            let config = &shared.config.shield;
+            if inner.rooms.len() >= config.rooms as usize {
+                full("rooms", inner.rooms.len());
+                return Err(Busy);
+            }
+            if inner.of_tenant(&key) >= config.tenant_rooms as usize {
+                full("tenant's rooms", inner.of_tenant(&key));
+                return Err(Busy);
+            }
         }
         let (tx, rx) = mpsc::channel(MAILBOX);
         let route = joiner.route.clone();
         tx.try_send(Ask::Join(joiner)).map_err(|_| Busy)?;
         inner.by_hash.insert(subject::room_hash(&key), key.clone());
-        if inner.rooms.insert(key, tx).is_none() {
+        if inner.rooms.insert(key.clone(), tx).is_none() {
+            *inner.tenants.entry(key.tenant).or_default() += 1;
             shared.meters.rooms.inc();
         }
         voltron_core::tasks::spawn(task::run(shared.clone(), route, rx));
@@ -151,7 +177,9 @@ impl Rooms {
         match rx.try_recv() {
             Ok(ask) => Err(ask),
             Err(_) => {
-                inner.rooms.remove(key);
+                if inner.rooms.remove(key).is_some() {
+                    inner.left(&key.tenant);
+                }
                 inner.by_hash.remove(&subject::room_hash(key));
                 Ok(())
             }

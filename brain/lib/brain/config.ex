@@ -49,6 +49,8 @@ defmodule Brain.Config do
       writer_password_file: :string?,
       speaker_user: :string?,
       speaker_password_file: :string?,
+      rooms: {1, 1_000_000},
+      tenant_rooms: {1, 1_000_000},
       room_idle_s: {1, 86_400},
       room_delete_s: {1, 31_536_000},
       snapshot_events: {1, 1_000_000},

@@ -26,7 +26,8 @@ defmodule Brain.Metrics do
     ready: {:gauge, "brain_ready", "1 while the node can serve rooms: what /readyz says"},
     streams_ensured: {:counter, "brain_streams_ensured", "Times that the streams were found right, or made so"},
     spine_up: {:gauge, "brain_spine_up", "1 while both connections to NATS are up"},
-    rooms_refused: {:counter, "brain_rooms_refused", "Opens refused because the node holds as many rooms as it may"},
+    rooms_refused:
+      {:counter, "brain_rooms_refused", "Opens refused because the node, or the tenant, holds as many rooms as it may"},
     log_dropped:
       {:counter, "brain_log_lines_dropped", "Log lines that were not written: standard error is slow or closed"},
     observer_restarts:

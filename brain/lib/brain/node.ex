@@ -37,7 +37,6 @@ defmodule Brain.Node do
           optional(:log) => nil | Brain.Log.t(),
           optional(:ready) => (() -> term),
           optional(:failed) => (String.t() -> term),
-          optional(:rooms_max) => pos_integer,
           optional(:wall_ms) => (() -> integer),
           optional(:random) => (() -> non_neg_integer)
         }
@@ -80,7 +79,7 @@ defmodule Brain.Node do
           connection(context, :writer, options.credentials.writer),
           connection(context, :speaker, options.credentials.speaker),
           {Mesh, mesh},
-          {RoomManager, {context, Map.get(options, :rooms_max, RoomManager.rooms_max())}}
+          {RoomManager, {context, context.config.brain.rooms}}
         ]
 
     Supervisor.init(children, strategy: :rest_for_one, max_restarts: 3, max_seconds: 30)

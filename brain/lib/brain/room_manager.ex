@@ -8,15 +8,10 @@ defmodule Brain.RoomManager do
 
   alias Brain.{Context, Room}
 
-  # The most rooms of one node, each at least 20 KiB, at most some MiB. Beyond, an open is answered `unavailable`, and the
-  # Shield asks again until another node, or this one, has room.
-  @rooms_max 65_536
-
-  @doc "The most rooms of a node that is not told otherwise."
-  @spec rooms_max() :: pos_integer
-  def rooms_max, do: @rooms_max
-
-  @doc "Starts it under the name `:rooms` of the node's bus, for so many rooms."
+  @doc """
+  Starts it under the name `:rooms` of the node's bus, for so many rooms. Beyond, an open is answered `unavailable`, and
+  the Shield asks again until another node, or this one, has room.
+  """
   @spec start_link({Context.t(), pos_integer}) :: Supervisor.on_start()
   def start_link({context, max}), do: DynamicSupervisor.start_link(__MODULE__, max, name: Context.via(context, :rooms))
 

@@ -25,6 +25,7 @@ pub(crate) struct Counts {
     pub(crate) lost: Counter,
     pub(crate) publish_failed: Counter,
     pub(crate) rooms_crashed: Counter,
+    pub(crate) rooms_refused: Counter,
     pub(crate) snapshots: Counter,
     pub(crate) snapshots_failed: Counter,
     pub(crate) snapshots_pending: Gauge,
@@ -83,6 +84,10 @@ impl Counts {
             lost: metrics.counter("brain_deliveries_lost", "Messages dropped because a subscription was full"),
             publish_failed: metrics.counter("brain_publish_failed", "Answers and live events that could not be sent"),
             rooms_crashed: metrics.counter("brain_rooms_crashed", "Room processes that ended by an error"),
+            rooms_refused: metrics.counter(
+                "brain_rooms_refused",
+                "Opens refused because the node, or the tenant, holds as many rooms as it may",
+            ),
             snapshots: metrics.counter("brain_snapshots", "Snapshots stored"),
             snapshots_failed: metrics
                 .counter("brain_snapshots_failed", "Snapshots that could not be stored, or not surely"),

@@ -90,6 +90,8 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
     });
     context.readiness.connected(context.writer.link(), context.speaker.link());
     let down_after_ms = brain.down_after_ms;
+    let place = |rooms: u32| usize::try_from(rooms).unwrap_or(usize::MAX);
+    let places = (place(brain.rooms), place(brain.tenant_rooms));
 
     let prepared = tokio::select! {
         biased;
@@ -98,7 +100,7 @@ pub(crate) async fn run<S: Spine, C: WallClock, I: Ids>(
     };
     let mut outcome = Ok(());
     if let Some((beats, direct)) = prepared {
-        let mut node = Node::new(Arc::clone(&context), down_after_ms, heartbeat, beats, direct);
+        let mut node = Node::new(Arc::clone(&context), down_after_ms, heartbeat, places, beats, direct);
         outcome = tokio::select! {
             biased;
             () = &mut shutdown => Ok(()),
@@ -137,6 +139,10 @@ struct Node<S: Spine, C, I> {
     direct: S::Sub,
     opens: Option<S::Sub>,
     rooms: BTreeMap<RoomKey, Handle>,
+    /// How many of them are each tenant's; none that has no room.
+    tenants: BTreeMap<TenantId, usize>,
+    /// `[brain] rooms` and `tenant_rooms`.
+    places: (usize, usize),
     /// Rooms lost to another owner, and until when to stay away.
     away: BTreeMap<RoomKey, Instant>,
     placing: FuturesUnordered<BoxFuture<'static, Placed>>,
@@ -152,6 +158,7 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
         context: Arc<Context<S, C, I>>,
         down_after_ms: u64,
         heartbeat: Duration,
+        places: (usize, usize),
         beats: S::Sub,
         direct: S::Sub,
     ) -> Self {
@@ -163,6 +170,8 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
             direct,
             opens: None,
             rooms: BTreeMap::new(),
+            tenants: BTreeMap::new(),
+            places,
             away: BTreeMap::new(),
             placing: FuturesUnordered::new(),
             exits: mpsc::unbounded_channel(),
@@ -293,19 +302,42 @@ impl<S: Spine, C: WallClock, I: Ids> Node<S, C, I> {
             }
             return;
         }
+        if !self.has_place(&room) {
+            if let Ask::Open { reply, .. } = ask {
+                self.context.counts.rooms_refused.inc();
+                self.context.tell(&reply, unavailable(&self.context.node)).await;
+            }
+            return;
+        }
         self.session += 1;
         let (asks, inbox) = mpsc::channel(ASKS);
         // A new channel has room for one.
         let _ = asks.try_send(ask);
         let exits = self.exits.0.clone();
         voltron_core::tasks::spawn(room::serve(Arc::clone(&self.context), room.clone(), self.session, inbox, exits));
-        self.rooms.insert(room, Handle { session: self.session, asks });
+        if self.rooms.insert(room.clone(), Handle { session: self.session, asks }).is_none() {
+            *self.tenants.entry(room.tenant).or_default() += 1;
+        }
         self.count();
+    }
+
+    /// True if this node may serve one more room, and one more of this room's tenant. A room whose task has just ended
+    /// still has its place.
+    fn has_place(&self, room: &RoomKey) -> bool {
+        let (all, own) = self.places;
+        let tenants = self.tenants.get(&room.tenant).copied().unwrap_or(0);
+        self.rooms.contains_key(room) || (self.rooms.len() < all && tenants < own)
     }
 
     async fn room_ended(&mut self, exit: Exit) {
         if self.rooms.get(&exit.room).is_some_and(|handle| handle.session == exit.session) {
             self.rooms.remove(&exit.room);
+            if let Some(count) = self.tenants.get_mut(&exit.room.tenant) {
+                *count -= 1;
+                if *count == 0 {
+                    self.tenants.remove(&exit.room.tenant);
+                }
+            }
             self.context.snapshots.left(&self.context.counts, &exit.room);
             self.count();
         }

@@ -6,7 +6,7 @@ mod support;
 
 use futures_util::StreamExt as _;
 use proto::internal::Kind;
-use proto::{Pattern, Subject, v1};
+use proto::{Code, Pattern, RoomKey, Subject, v1};
 use spine::{Delivery, Spine as _};
 use spine_sim::Faults;
 use support::*;
@@ -69,6 +69,29 @@ async fn a_node_remembers_as_many_commands_of_a_user_as_its_configuration_says()
         let ack = shield.ask(&room, command).await;
         assert_eq!((ack.code, ack.duplicate), if n < 2 { (5010, false) } else { (0, true) }, "{n}");
     }
+    brain.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_takes_so_many_rooms_and_leaves_the_others_to_other_tenants() {
+    let ground = Ground::new(&["brain-1"]).await;
+    let limits = |config: &mut voltron_core::config::Config| {
+        (config.brain.rooms, config.brain.tenant_rooms) = (3, 2);
+        config.brain.room_idle_s = 1;
+    };
+    let brain = ground.brain_with("brain-1", limits);
+    let mut shield = ground.shield().await;
+    let of = |tenant: &str, name: &str| RoomKey::new(tenant.parse().unwrap(), name.parse().unwrap());
+    for name in ["one", "two"] {
+        assert_eq!(shield.open(&of("acme", name)).await.code, 0);
+    }
+    assert_eq!(u32::from(Code::Unavailable.as_u16()), shield.asks_to_open(&of("acme", "three")).await.code);
+    assert_eq!(shield.open(&of("other", "one")).await.code, 0);
+    // Now the node is full.
+    assert_eq!(u32::from(Code::Unavailable.as_u16()), shield.asks_to_open(&of("more", "one")).await.code);
+    assert_eq!(brain.metric("brain_rooms_refused_total"), 2);
+    // A place is free again when a room has gone.
+    assert_eq!(shield.open(&of("acme", "three")).await.code, 0);
     brain.stop().await;
 }
 

@@ -320,8 +320,8 @@ defmodule Brain.NodeTest do
 
   test "a full node says that it is unavailable, and takes another room when one has gone" do
     world = world(["brain-1"])
-    config = config(NatsServer.url(world), brain: [room_idle_s: 1])
-    brain = brain(world, "brain-1", %{rooms_max: 2, config: config})
+    config = config(NatsServer.url(world), brain: [room_idle_s: 1, rooms: 2])
+    brain = brain(world, "brain-1", %{config: config})
     shield = shield(world)
     for n <- 1..2, do: assert(%{code: 0} = open(shield, {"acme", "room-#{n}"}))
 
@@ -331,6 +331,22 @@ defmodule Brain.NodeTest do
     assert {refused.code, refused.node} == {Code.number(:unavailable), "brain-1"}
     assert Metrics.get(brain.metrics, :rooms_refused) == 1
     # The others fall asleep.
+    assert %{code: 0, node: "brain-1"} = open(shield, @key)
+  end
+
+  test "a tenant takes so many rooms of a node, and leaves the others to other tenants" do
+    world = world(["brain-1"])
+    brain = brain(world, "brain-1", %{config: config(NatsServer.url(world), brain: [tenant_rooms: 2, room_idle_s: 1])})
+    shield = shield(world)
+    for n <- 1..2, do: assert(%{code: 0} = open(shield, {"acme", "room-#{n}"}))
+
+    body = Codec.encode(%Internal.Open{room: "lobby", create: true})
+    answer = answer(shield, send_to(shield, Subject.open("acme"), body), @limit_ms)
+    {:ok, refused} = Codec.decode(Internal.Opened, answer)
+    assert {refused.code, refused.node} == {Code.number(:unavailable), "brain-1"}
+    assert Metrics.get(brain.metrics, :rooms_refused) == 1
+    assert %{code: 0} = open(shield, {"other", "lobby"})
+    # A place is free again when a room has gone.
     assert %{code: 0, node: "brain-1"} = open(shield, @key)
   end
 

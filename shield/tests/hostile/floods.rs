@@ -2,8 +2,11 @@
 
 use serde_json::json;
 
-use super::support::world::{World, now_ms, publish};
-use super::support::{self, Got, config, say};
+use voltron_core::Net as _;
+
+use super::support::world::{World, ask, now_ms, publish};
+use super::support::{self, Got, Raw, claims, config, say, token};
+use super::until_metric;
 
 #[tokio::test]
 async fn a_flood_of_subs_and_tokens_is_refused() {
@@ -100,4 +103,30 @@ async fn every_flood_ends_with_its_code() {
         assert!(answers <= most, "{what}: {answers} answers");
         assert_eq!(publish(&mut witness, "lobby", "still here").await["code"], 0, "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_tenant_follows_so_many_rooms_and_leaves_the_others_to_other_tenants() {
+    let mut config = config();
+    (config.shield.rooms, config.shield.tenant_rooms, config.shield.linger_ms) = (3, 2, 0);
+    let world = World::new(config).await;
+    let mut ann = world.client("ann").await;
+    let mut other = claims("bob", now_ms() / 1000);
+    other.tid = "other".into();
+    let mut bob = Raw::open(world.net.connect("ws").await.unwrap(), &token(&other)).await;
+    for room in ["one", "two", "three"] {
+        assert_eq!(publish(&mut ann, room, "x").await["code"], 0);
+        assert_eq!(publish(&mut bob, room, "x").await["code"], 0);
+    }
+    let sub = |room: &str| json!({"op": "sub", "id": 1, "room": room});
+    for room in ["one", "two"] {
+        assert_eq!(ask(&mut ann, sub(room)).await["ok"], true);
+    }
+    assert_eq!(ask(&mut ann, sub("three")).await["code"], 4501);
+    assert_eq!(ask(&mut bob, sub("one")).await["ok"], true);
+    // Now the Shield is full.
+    assert_eq!(ask(&mut bob, sub("two")).await["code"], 4501);
+    ann.text(&json!({"op": "unsub", "room": "one"}).to_string()).await;
+    until_metric(&world, "shield_rooms 2").await;
+    assert_eq!(ask(&mut ann, sub("three")).await["ok"], true);
 }

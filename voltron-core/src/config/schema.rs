@@ -258,6 +258,8 @@ schema! {
         questions: u32 = 4096, "", 8..=65_536;
         /// Rooms that the Shield follows at a time, those that linger included; a SUB of one more is answered 4501 `busy`.
         rooms: u32 = 65_536, "", 1..=1_000_000;
+        /// How many of these may be one tenant's; a SUB of one more is answered 4501 `busy`, and other tenants' are not.
+        tenant_rooms: u32 = 16_384, "", 1..=1_000_000;
     }
     /// What one client may use.
     limits: Limits {
@@ -297,6 +299,13 @@ schema! {
         speaker_password_file: Option<String> = None, "";
         /// A room without member and command for this long becomes dormant.
         room_idle_s: u64 = 60, "s", 1..=86_400;
+        /// Rooms that one Brain serves at a time. An open of one more is answered 6000 `unavailable`, and the Shield asks
+        /// again. A room takes at least 20 KiB and at most 1.75 MiB, so that a full Brain takes up to 112 GiB: set this by
+        /// the machine's memory.
+        rooms: u32 = 65_536, "", 1..=1_000_000;
+        /// How many of these may be one tenant's; an open of one more is answered in the same way, and other tenants' are
+        /// not.
+        tenant_rooms: u32 = 16_384, "", 1..=1_000_000;
         /// A room is deleted this long after its last activity.
         room_delete_s: u64 = 86_400, "s", 1..=31_536_000
             ; unread: "no room is deleted yet";

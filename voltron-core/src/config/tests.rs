@@ -278,9 +278,9 @@ fn the_contracts_keys_exist() {
         nats: urls user password_file tls publish_timeout_ms ping_interval_ms replicas log_max_bytes; \
         policy: timeout_ms fail_closed fuel default dir isolation mode redact_signed; \
         auth: signatures audience issuer jwks_file hs256_secret_file grace_s verify_at_brain; \
-        shield: heartbeat_ms answer_timeout_ms stale_ms; \
+        shield: heartbeat_ms answer_timeout_ms stale_ms rooms tenant_rooms; \
         limits: message_bytes rooms pub_per_s pub_burst accept_per_s queue_bytes queue_messages; \
-        drain: spread_s exit_s; brain: metrics_port room_idle_s room_delete_s snapshot_events snapshot_s heartbeat_ms \
+        drain: spread_s exit_s; brain: metrics_port rooms tenant_rooms room_idle_s room_delete_s snapshot_events snapshot_s heartbeat_ms \
         down_after_ms forget_s grace_ms dedupe; log: level format trace_file";
     for part in contract.split(';') {
         let (name, keys) = part.split_once(':').expect("section: keys");

@@ -13,13 +13,15 @@ defmodule Brain.Mesh.Rooms do
   @keep_away_ms 5000
 
   @enforce_keys [:context]
-  # `here`: key => its process and the monitor of it; `monitors`: which room a monitor is of; `away`: key => until when to stay away.
-  defstruct [:context, here: %{}, monitors: %{}, away: %{}]
+  # `here`: key => its process and the monitor of it; `monitors`: which room a monitor is of; `tenants`: how many rooms of
+  # each tenant are here; `away`: key => until when to stay away.
+  defstruct [:context, here: %{}, monitors: %{}, tenants: %{}, away: %{}]
 
   @type t :: %__MODULE__{
           context: Context.t(),
           here: %{Id.room_key() => {pid, reference}},
           monitors: %{reference => Id.room_key()},
+          tenants: %{Id.t() => pos_integer},
           away: %{Id.room_key() => integer}
         }
 
@@ -60,19 +62,31 @@ defmodule Brain.Mesh.Rooms do
     end
   end
 
-  defp start(rooms, key, reply, create) do
+  # A room that is here keeps its place, whatever became of its process.
+  defp start(rooms, {tenant, _} = key, reply, create) do
+    %{brain: %{tenant_rooms: max}} = rooms.context.config
+    full? = not here?(rooms, key) and Map.get(rooms.tenants, tenant, 0) >= max
+    if full?, do: refused(rooms, :tenant_rooms), else: start_room(rooms, key, reply, create)
+  end
+
+  defp refused(rooms, reason) do
+    Metrics.add(rooms.context.metrics, :rooms_refused)
+    Logger.warning("a room could not be started", error: reason)
+    {:unavailable, rooms}
+  end
+
+  defp start_room(rooms, {tenant, _} = key, reply, create) do
     case RoomManager.start_room(rooms.context, key, self()) do
       {:ok, room} ->
         Room.open(room, reply, create)
         monitor = Process.monitor(room)
         rooms = forget(rooms, key)
         here = Map.put(rooms.here, key, {room, monitor})
-        {:ok, count(%{rooms | here: here, monitors: Map.put(rooms.monitors, monitor, key)})}
+        tenants = Map.update(rooms.tenants, tenant, 1, &(&1 + 1))
+        {:ok, count(%{rooms | here: here, monitors: Map.put(rooms.monitors, monitor, key), tenants: tenants})}
 
       {:error, reason} ->
-        Metrics.add(rooms.context.metrics, :rooms_refused)
-        Logger.warning("a room could not be started", error: reason)
-        {:unavailable, rooms}
+        refused(rooms, reason)
     end
   end
 
@@ -130,7 +144,15 @@ defmodule Brain.Mesh.Rooms do
       {{_, monitor}, here} ->
         Process.demonitor(monitor, [:flush])
         Snapshots.left(rooms.context, key)
-        count(%{rooms | here: here, monitors: Map.delete(rooms.monitors, monitor)})
+        tenants = fewer(rooms.tenants, elem(key, 0))
+        count(%{rooms | here: here, monitors: Map.delete(rooms.monitors, monitor), tenants: tenants})
+    end
+  end
+
+  defp fewer(tenants, tenant) do
+    case tenants do
+      %{^tenant => 1} -> Map.delete(tenants, tenant)
+      %{^tenant => count} -> %{tenants | tenant => count - 1}
     end
   end
 

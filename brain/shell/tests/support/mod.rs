@@ -247,20 +247,29 @@ impl Shield {
 
     /// Asks until somebody serves the room.
     pub async fn open(&mut self, room: &RoomKey) -> Opened {
+        within("a room that is served", async {
+            loop {
+                let opened = self.asks_to_open(room).await;
+                if opened.code == 0 {
+                    return opened;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+    }
+
+    /// Asks until somebody answers.
+    pub async fn asks_to_open(&mut self, room: &RoomKey) -> Opened {
         let open = Open { room: room.room.as_str().into(), create: true, ..Open::default() };
         let body: Bytes = open.encode_to_vec().into();
-        within("an open", async {
+        within("an answer to an open", async {
             loop {
                 let slot = self.slot();
-                if self.spine.publish(&Subject::open(&room.tenant), Some(&slot), body.clone()).await.is_err() {
-                    continue;
-                }
-                let answer = tokio::time::timeout(Duration::from_secs(2), self.answer(&slot)).await;
-                if let Ok(Some(body)) = answer {
-                    let opened = Opened::decode(body).expect("an Opened");
-                    if opened.code == 0 {
-                        return opened;
-                    }
+                if self.spine.publish(&Subject::open(&room.tenant), Some(&slot), body.clone()).await.is_ok()
+                    && let Ok(Some(body)) = tokio::time::timeout(Duration::from_secs(2), self.answer(&slot)).await
+                {
+                    return Opened::decode(body).expect("an Opened");
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
