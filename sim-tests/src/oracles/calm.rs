@@ -2,7 +2,7 @@
 //! here. A trouble of the *servers* concerns a Shield, a Brain, the broker or a link between two of them; any other one is
 //! a trouble of the *edge*: a client, or its link to a Shield.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use voltron_core::trace::{Line, Record};
 
@@ -11,11 +11,13 @@ use voltron_core::trace::{Line, Record};
 pub(super) struct Calm {
     /// True: it concerns the servers.
     open: BTreeMap<String, bool>,
+    /// Troubles by which nothing is lost.
+    harmless: BTreeSet<String>,
     /// When the last trouble of the servers began or ended, microseconds.
     servers: Option<u64>,
     /// The same for any trouble.
     any: Option<u64>,
-    /// The last record of a trouble of the servers.
+    /// The last record of a trouble of the servers by which something may be lost.
     pub(super) cause: Option<u64>,
 }
 
@@ -23,28 +25,32 @@ impl Calm {
     /// Takes a line over; every line must be shown.
     pub(super) fn see(&mut self, line: &Line) {
         match &line.record {
-            Record::Fault { id, target, .. } => {
+            Record::Fault { id, target, kind } => {
                 let servers = of_servers(target);
                 self.open.insert(id.clone(), servers);
-                self.moved(line, servers);
+                // A node that speaks in a Shield's name loses nothing of what is stored.
+                if kind == "captured" {
+                    self.harmless.insert(id.clone());
+                }
+                self.moved(line, servers, !self.harmless.contains(id));
             }
             Record::Heal { id } => {
                 if let Some(servers) = self.open.remove(id) {
-                    self.moved(line, servers);
+                    self.moved(line, servers, !self.harmless.contains(id));
                 }
             }
             Record::Crash { .. } | Record::Start { .. } | Record::TailLost { .. } | Record::Drain { .. } => {
-                self.moved(line, true);
+                self.moved(line, true, true);
             }
             _ => {}
         }
     }
 
-    fn moved(&mut self, line: &Line, servers: bool) {
+    fn moved(&mut self, line: &Line, servers: bool, lossy: bool) {
         self.any = Some(line.t);
         if servers {
             self.servers = Some(line.t);
-            self.cause = Some(line.n);
+            self.cause = if lossy { Some(line.n) } else { self.cause };
         }
     }
 

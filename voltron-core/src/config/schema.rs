@@ -245,7 +245,7 @@ schema! {
         handshake_ms: u64 = 10_000, "ms", 100..=120_000;
         /// How often an idle connection is pinged; the first ping comes at a random part of it.
         ping_ms: u64 = 25_000, "ms", 100..=600_000;
-        /// The longest wait for the pong.
+        /// The longest wait for the pong, from the moment when the ping is written.
         pong_ms: u64 = 10_000, "ms", 100..=600_000;
         /// The longest that a connection may take no byte that waits for it. A reader that stops is closed with 4102, a
         /// peer that is gone with 4201.

@@ -69,13 +69,7 @@ pub const PLANTED: &[Planted] = &[
     swarm("duplicate-applied", Mutant::DuplicateApplied, "brain/model", &["A1", "A3"]).behind("brain.dedupe-hit"),
     swarm("gap-ignored", Mutant::GapIgnored, "shield", &["A5"]).behind("shield.gap"),
     swarm("shared-snapshot-stale", Mutant::SharedSnapshotStale, "shield", &["A2"]),
-    test(
-        "heartbeat-unchecked",
-        Mutant::HeartbeatUnchecked,
-        "shield",
-        "lib",
-        "server::heartbeat::tests::a_heartbeat_is_the_word_of_its_subject",
-    ),
+    scenario("heartbeat-unchecked", Mutant::HeartbeatUnchecked, "shield", "captured", &["B2"]),
     swarm("reorder-after-resubscribe", Mutant::ReorderAfterResubscribe, "shield", &["A5"]).behind("shield.resume"),
     // Two owners again, each of whom hears that its entry is stored.
     swarm("expectation-left-out", Mutant::ExpectationLeftOut, "spine", &["A1", "A6", "A7", "A8", "A9", "A11"])
