@@ -84,7 +84,7 @@ pub const NAMES: [&str; 25] = [
 pub const ALWAYS: [&str; 3] = ["A1", "A5", "A6"];
 
 /// Checks of answers below which a run is too small for that.
-const FRAMES_MIN: u64 = 200;
+const FRAMES_MIN: u64 = 1000;
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
