@@ -38,7 +38,8 @@ impl NoRewind {
         let Some(announced) = self.announced.get_mut(key) else { return };
         if now.0 != announced.head.0 {
             // What another epoch's event means is not this count's to say.
-            return drop(self.announced.remove(key));
+            self.announced.remove(key);
+            return;
         }
         let within = now <= announced.head;
         announced.came += u64::from(within);
