@@ -13,10 +13,10 @@ use crate::tidy::tidy;
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// How many seeds CI runs beside that of the commit.
-const SEEDS: u64 = 64;
+const SEEDS: u64 = 31;
 
 /// How many seeds of each scenario CI runs under madsim, beside that of the commit.
-const MADSIM_SEEDS: u64 = 15;
+const MADSIM_SEEDS: u64 = 3;
 
 /// The bug that only madsim sees, the scenario that shows it, and the oracle that it breaks.
 const RACE: (&str, &str, &str) = ("command-in-own-task", "burst", "A11");
