@@ -2,6 +2,8 @@
 //!
 //! Log lines go to standard error. The trace ([`crate::trace`]) goes to the file of `[log] trace_file`, whatever the log
 //! level; without that key nothing listens to its target and a record is never built.
+//!
+//! [`init`] also replaces the panic hook: a panic is a log line that holds no user's text, and is counted.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
@@ -19,6 +21,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::{console, trace};
+
+mod panics;
 
 /// How many bytes of trace may wait in memory.
 pub const TRACE_BUFFER_BYTES: usize = 64 << 10;
@@ -51,6 +55,7 @@ pub trait TraceSink: Send + Sync + 'static {
 pub struct Telemetry {
     trace: Option<Arc<dyn Flush>>,
     dropped: Counter,
+    panics: Counter,
 }
 
 impl Telemetry {
@@ -58,7 +63,15 @@ impl Telemetry {
     pub fn lines_dropped(&self) -> Counter {
         self.dropped.clone()
     }
+
+    /// How many threads panicked, for the metrics of this process.
+    pub fn panics(&self) -> Counter {
+        self.panics.clone()
+    }
 }
+
+/// Help of the metric that shows [`Telemetry::panics`].
+pub const PANICS: &str = "Panics, each of which ended a task and is a bug";
 
 /// Help of the metric that shows [`Telemetry::lines_dropped`].
 pub const LINES_DROPPED: &str = "Log lines that were not written: standard error is slow or closed";
@@ -111,7 +124,9 @@ pub fn init(log: &Log, host: &str) -> Result<Telemetry, TelemetryError> {
     let lines = Lines { device: io::stderr, dropped: dropped.clone() };
     let subscriber = subscriber(log, lines, sink.clone());
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Twice)?;
-    Ok(Telemetry { trace: sink.map(|sink| sink as Arc<dyn Flush>), dropped })
+    let panics = Counter::default();
+    panics::install(panics.clone());
+    Ok(Telemetry { trace: sink.map(|sink| sink as Arc<dyn Flush>), dropped, panics })
 }
 
 /// What [`init`] installs, as a value: log lines to `writer`, records to `sink` if there is one.

@@ -16,6 +16,10 @@ fn the_trace_file_is_whole_once_the_guard_is_dropped() {
     for seq in 0..1000 {
         emit(|| Record::TailLost { from: seq, to: seq });
     }
+
+    let counted = guard.panics();
+    assert!(std::thread::Builder::new().spawn(|| panic!("on purpose")).expect("a thread").join().is_err());
+    assert_eq!(counted.get(), 1);
     drop(guard);
 
     let text = std::fs::read_to_string(&path).expect("the trace file");

@@ -123,6 +123,7 @@ async fn run(path: &Path, node: &str, json: bool) -> Result<(), Failure> {
     };
     let metrics = Metrics::new();
     metrics.counted("shield_log_lines_dropped", telemetry::LINES_DROPPED, telemetry.lines_dropped());
+    metrics.counted("shield_panics", telemetry::PANICS, telemetry.panics());
     let parts = ShieldParts::<TcpNet, _, _, _> {
         node,
         ws,

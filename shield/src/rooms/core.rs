@@ -207,6 +207,11 @@ impl Core {
         std::mem::take(&mut self.out)
     }
 
+    /// How many SUBs wait for their turn to ask the owner.
+    pub(crate) fn waiting(&self) -> usize {
+        self.subs.waiting()
+    }
+
     /// True if nobody is subscribed or waits to be.
     pub(crate) fn is_empty(&self) -> bool {
         self.subs.is_empty()

@@ -50,6 +50,8 @@ struct Room<S: Spine, C, I> {
     seats: BTreeMap<SubId, Joiner>,
     deliveries: Option<S::Sub>,
     results: mpsc::UnboundedSender<Input>,
+    /// What the gauge holds of this room's SUBs that wait.
+    waiting: i64,
     /// In whose name the room's own last question was asked.
     asked_by: SubId,
     /// The event rendered last, for subscribers that want JSON.
@@ -72,6 +74,7 @@ pub(super) async fn run<S: Spine, C: WallClock, I: Ids>(
         seats: BTreeMap::new(),
         deliveries: None,
         results,
+        waiting: 0,
         asked_by: 0,
         rendered: None,
         route,
@@ -128,6 +131,9 @@ impl<S: Spine, C: WallClock, I: Ids> Room<S, C, I> {
         for effect in self.core.step(now_ms, input) {
             self.perform(effect);
         }
+        let waiting = i64::try_from(self.core.waiting()).unwrap_or(i64::MAX);
+        self.shared.meters.subs_waiting.inc_by(waiting - self.waiting);
+        self.waiting = waiting;
     }
 
     fn leave(&mut self, id: SubId) {
