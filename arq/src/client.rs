@@ -40,7 +40,7 @@ pub use self::core::{Core, CoreOptions, Frame, Full};
 pub use event::{Acked, AfterClose, ClientEvent, Delivered, Repeat, SubOptions};
 pub use record::command_json;
 pub use session::{Reconnect, Session, SessionError};
-pub use socket::{ABNORMAL, Client, ConnectError, Target};
+pub use socket::{ABNORMAL, Client, ConnectError, LET_GO, Target};
 
 /// `say`, stored.
 pub fn say(kind: impl Into<String>, data: impl Into<Bytes>) -> v1::Command {

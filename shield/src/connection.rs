@@ -21,6 +21,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use voltron_core::trace::{self, Record};
 use voltron_core::{Ids, WallClock, mark};
 
 use crate::meters::CodeLabel;
@@ -144,6 +145,7 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
             self.shared.meters.slow_consumers.inc();
         }
         if let Some(code) = end.code {
+            trace::emit(|| Record::Ended { conn: self.session.conn().to_owned(), code });
             self.finish(code, &end.reason, end.flush).await;
         }
         self.outbox.gone();

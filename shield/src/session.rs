@@ -84,6 +84,11 @@ impl<S: Spine, C: WallClock, I: Ids> Session<S, C, I> {
         }
     }
 
+    /// The connection's name.
+    pub(crate) fn conn(&self) -> &str {
+        &self.gate.conn
+    }
+
     /// One WebSocket message. Errors end up as ERR or ACK in the outbox; what must end the connection does so there, too.
     pub(crate) async fn on_message(&mut self, message: &Message) {
         self.shared.meters.ingress.inc();

@@ -66,6 +66,8 @@ pub struct Script {
     pub token: String,
     /// What that grants, for the trace; none: the trace does not say.
     pub grants: Vec<Grant>,
+    /// A text or a value is longer by up to so many bytes.
+    pub padding: u32,
     /// Sends only what depends on nothing but the room's own past.
     pub plain: bool,
     /// Tokens that nobody should take.
@@ -228,6 +230,13 @@ impl<C: WallClock> Player<C> {
         });
     }
 
+    /// What makes the text of the deed at this time longer: by a draw of its own, so that it changes no other.
+    fn padding(&self, at: Duration) -> String {
+        let mut draw = Draw::new(self.script.seed, &format!("padding/{}/{}", self.script.name, at.as_micros()));
+        let length = draw.below(u64::from(self.script.padding) + 1);
+        ".".repeat(usize::try_from(length).unwrap_or_default())
+    }
+
     fn act<N: Net, S, I>(&mut self, net: &N, client: &mut Client<S, C, I>) -> Next
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
@@ -241,7 +250,7 @@ impl<C: WallClock> Player<C> {
         }
         let mut draw = Draw::new(self.script.seed, &format!("deed/{}/{}", self.script.name, deed.at.as_micros()));
         self.said += 1;
-        let text = format!("{} {}", self.script.name, self.said);
+        let text = format!("{} {}{}", self.script.name, self.said, self.padding(deed.at));
         let head = client.cursor(&room);
         if let Some(command) =
             commands::command(deed.verb, &mut draw, text, room.as_str(), &self.versions, head, self.script.plain)

@@ -15,6 +15,7 @@
 //! | A11 | commands of one connection to one room apply in order while every answer is code 0 |
 //! | B1 | what no client should send meets its code |
 //! | B2 | a code that refuses or ends a subscription, or refuses a `get`, has its cause |
+//! | C1 | the close code that a Shield decides on is the one that its client reads |
 //! | E1 | an ephemeral event reaches whom it may reach, at most once, and is never stored |
 //! | L1 | a ttl ends: never early, and nothing stands past a due end |
 //! | L3 | a room's log is bounded by its snapshots' rule, at every step |
@@ -45,6 +46,7 @@ mod a8;
 mod a9;
 mod b1;
 mod b2;
+mod c1;
 mod calm;
 mod d1;
 mod d2;
@@ -75,9 +77,9 @@ pub const STORED_HOST: &str = "stored";
 
 /// The names of all oracles, in the order in which they are judged.
 #[rustfmt::skip] // as a table
-pub const NAMES: [&str; 25] = [
-    "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "B1", "B2", "E1", "L1", "L3", "M1", "S1", "T1",
-    "G2", "Q1", "Q2", "R1", "D1", "D2",
+pub const NAMES: [&str; 26] = [
+    "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "B1", "B2", "C1", "E1", "L1", "L3", "M1", "S1",
+    "T1", "G2", "Q1", "Q2", "R1", "D1", "D2",
 ];
 
 /// Those that have something to look at in every run: a run in which one of them did not shows nothing.
@@ -175,6 +177,7 @@ pub fn judge<'a>(lines: impl IntoIterator<Item = &'a Line>, excused: &[String]) 
         Box::new(a11::InOrder::default()),
         Box::new(b1::MeetsItsCode::default()),
         Box::new(b2::Reasons::default()),
+        Box::new(c1::CodeArrives::default()),
         Box::new(e1::Ephemeral::default()),
         Box::new(l1::Lifetimes::default()),
         Box::new(l3::Bounded::default()),

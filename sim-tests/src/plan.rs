@@ -70,6 +70,12 @@ pub struct WorldPlan {
     pub settle: One<Span>,
     /// How often the broker syncs what it stored.
     pub sync: One<Span>,
+    /// How much longer than usual a message between a Brain and the broker takes, one way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distance: Option<One<Span>>,
+    /// A text or a value is longer by up to so many bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub padding: Option<u32>,
 }
 
 impl WorldPlan {
@@ -195,6 +201,14 @@ impl Scenario {
             run: span("run", &world.run, (10_000, 40_000), Span::ms(600_000))?,
             settle: span("settle", &world.settle, (20_000, 30_000), Span::ms(300_000))?,
             sync: span("sync", &world.sync, (200, 10_000), Span::ms(120_000))?,
+            padding: match world.padding {
+                Some(_) => Some(number("padding", &world.padding, (1, 1), 12_000)?),
+                None => None,
+            },
+            distance: match world.distance {
+                Some(_) => Some(span("distance", &world.distance, (0, 0), Span::ms(500))?),
+                None => None,
+            },
         })
     }
 }

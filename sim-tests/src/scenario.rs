@@ -99,6 +99,11 @@ pub struct World {
     pub settle: Option<Drawn<Span>>,
     /// How often the broker syncs what it stored, at most 2m: a power cut loses what is younger.
     pub sync: Option<Drawn<Span>>,
+    /// How much longer than usual a message between a Brain and the broker takes, one way, until the world ends, at most
+    /// 500ms; left out: no longer.
+    pub distance: Option<Drawn<Span>>,
+    /// A text or a value is longer by up to so many bytes, at most 12,000; left out: all are short.
+    pub padding: Option<Drawn<u32>>,
 }
 
 /// What the seeds that CI runs must reach, all together.

@@ -153,6 +153,7 @@ fn swarming_turns_kinds_of_faults_on_and_off() {
         FaultKind::Pause,
         FaultKind::Drain,
         FaultKind::Stall,
+        FaultKind::Trickle,
         FaultKind::SlowConsumer,
         FaultKind::Skew,
         FaultKind::Drift,

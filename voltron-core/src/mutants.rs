@@ -34,6 +34,12 @@ pub enum Mutant {
     TermReissued,
     /// The generation is not read again after `owned` was stored.
     GenerationNotReread,
+    /// A connection ends without the rest of its frame and without its close code.
+    CloseCodeCut,
+    /// A ping's deadline runs from its place at the end of the queue, whatever stands before it.
+    PongFromQueueing,
+    /// A read whose deadline passes gives away what has come.
+    PartialReadLost,
     /// A purge names no position, so it takes everything.
     PurgeWithoutSeq,
     /// A snapshot is shared however old it is, and the result of a SUB names its place.

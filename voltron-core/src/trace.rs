@@ -54,6 +54,7 @@ pub enum Record {
     Gap { c: String, room: String, epoch: u64, from: u64, to: u64 },
     Seen { c: String, room: String, users: Vec<String> },
     // Shield.
+    Ended { conn: String, code: u16 },
     Verdict { conn: String, m: String, #[serde(rename = "verdict")] v: String, policy: String, fuel: u64 },
     Pub { subject: String, h: Hash16 },
     Queue { name: String, len: u64, cap: u64 },

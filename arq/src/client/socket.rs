@@ -25,6 +25,8 @@ use super::event::{ClientEvent, SubOptions};
 
 /// The WebSocket close code of a connection that ended without one.
 pub const ABNORMAL: u16 = 1006;
+/// The close code of a connection that the client itself let go.
+pub const LET_GO: u16 = 1001;
 /// How much longer than two heartbeats a server may be silent.
 const SILENCE_GRACE: Duration = Duration::from_secs(10);
 /// The longest wait for a stream and its handshake.
@@ -109,7 +111,7 @@ where
     /// outcome and wanted rooms go on with the next connection.
     pub fn into_core(mut self) -> Core<C, I> {
         if !self.over {
-            self.core.closed(ABNORMAL, "the client let go");
+            self.core.closed(LET_GO, "the client let go");
         }
         self.core
     }

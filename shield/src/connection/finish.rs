@@ -4,8 +4,9 @@
 //! 2. What is queued follows only if the ending asks for it.
 //! 3. The close frame follows. All this takes at most [`END_MAX`], and only while the peer reads: a socket that takes
 //!    nothing for [`STALL_MAX`] is given up.
-//! 4. Then the peer may answer. Closing earlier, with bytes of the peer unread, would reset the connection, and a reset
-//!    discards what the kernel has not delivered yet.
+//! 4. Then the peer may answer: for as long as it says something else every [`LINGER`], which shows that it has not read the
+//!    close frame yet, at most [`LINGER_SLOW`]. Closing earlier, with bytes of the peer unread or still to come, would reset
+//!    the connection, and a reset discards what the kernel has not delivered yet.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use voltron_core::{Ids, WallClock};
+use voltron_core::{Ids, WallClock, mutant};
 
 use super::Connection;
 
@@ -27,9 +28,10 @@ use super::Connection;
 const END_MAX: Duration = Duration::from_secs(30);
 /// How long the socket may take nothing meanwhile.
 const STALL_MAX: Duration = Duration::from_secs(10);
-/// How long the peer may take to answer the close frame once the kernel has it.
+/// How long the peer may say nothing once the kernel has the close frame.
 const LINGER: Duration = Duration::from_secs(1);
-/// The same for a peer that was slow to read: the kernel may still hold bytes for it.
+/// How long it may take to answer the close frame; the same for a peer that was slow to read and says nothing: the kernel
+/// may still hold bytes for it.
 const LINGER_SLOW: Duration = Duration::from_secs(10);
 /// Bytes of a peer that goes on talking which are read and dropped.
 const DROPPED_MAX: usize = 1 << 20;
@@ -39,6 +41,9 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
         if !flush {
             self.outbox.gone();
         }
+        if mutant!(CloseCodeCut) {
+            return;
+        }
         let reason = &reason[..reason.floor_char_boundary(120)];
         let mut close = Some(Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() })));
         let by = Instant::now() + END_MAX;
@@ -46,14 +51,14 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
         let mut dropped = 0;
         let said = std::future::poll_fn(|cx| self.poll_last_words(cx, by, &mut close, &mut dropped)).await;
         self.outbox.gone();
-        let linger = if slow { LINGER_SLOW } else { LINGER };
+        let silence = if slow { LINGER_SLOW } else { LINGER };
         let raw = self.ws.get_mut();
-        let _ = tokio::time::timeout(linger, async {
+        let _ = tokio::time::timeout(LINGER_SLOW, async {
             let mut sink = [0; 2048];
             let mut seen = 0;
-            while said && let Ok(n) = raw.read(&mut sink).await {
+            while said && let Ok(Ok(n)) = tokio::time::timeout(silence, raw.read(&mut sink)).await {
                 seen += n;
-                // An answering close frame is small; a peer that goes on talking is not waited for.
+                // An answering close frame is small; a peer that goes on talking for long is not waited for.
                 if n == 0 || seen > DROPPED_MAX || is_close(&sink[..n]) {
                     break;
                 }
@@ -111,7 +116,26 @@ impl<S: Spine, C: WallClock, I: Ids, T: AsyncRead + AsyncWrite + Unpin> Connecti
     }
 }
 
-/// A masked close frame, as most clients send it alone.
+/// One masked close frame and nothing else, as most clients send it. What is read may begin in the middle of a frame, so its
+/// first byte alone says nothing.
 fn is_close(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&0x88)
+    match bytes {
+        [0x88, masked, ..] => masked & 0x80 != 0 && bytes.len() == 6 + usize::from(masked & 0x7f),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_close;
+
+    #[test]
+    fn only_a_whole_close_frame_is_one() {
+        assert!(is_close(&[0x88, 0x80, 1, 2, 3, 4]), "without a code");
+        assert!(is_close(&[0x88, 0x82, 1, 2, 3, 4, 5, 6]), "with one");
+        for other in [&[0x88][..], &[0x88, 0x82, 1, 2, 3, 4], &[0x88, 0x02, 3, 232], &[0x82, 0x80, 1, 2, 3, 4], &[]] {
+            assert!(!is_close(other), "{other:?}");
+        }
+        assert!(!is_close(&[0x88, 0x9c, 0x17, 0x2d, 0x51, 0x04, 0x88, 0x20]), "the middle of a frame");
+    }
 }

@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use voltron_core::mutant;
 
 /// A ping that is not answered yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +83,7 @@ impl Pulse {
         if self.pending != Ping::None {
             return Beat::Fine;
         }
-        self.pending = Ping::Queued;
+        self.pending = if mutant!(PongFromQueueing) { Ping::Written(now) } else { Ping::Queued };
         Beat::Ping
     }
 
@@ -94,6 +95,8 @@ impl Pulse {
     /// When the peer counts as dead, and as what. While the socket is blocked the stall alone decides: the peer may be
     /// reading what stands before the ping.
     fn deadline(&self, signs: Signs) -> Option<(Instant, Beat)> {
+        let signs =
+            if mutant!(PongFromQueueing) { Signs { blocked: None, progress: signs.heard, ..signs } } else { signs };
         match (signs.blocked, self.pending) {
             (Some(since), _) if signs.heard >= since => Some((since + self.stall, Beat::Slow)),
             (Some(since), _) => Some((since + self.stall, Beat::Dead)),

@@ -2,18 +2,27 @@
 //! a process hangs. A layer over an engine's network, which knows of links and hosts alone.
 //!
 //! A *silent* connection takes what is written and never yields anything, at both ends. A *deaf* client and a *paused*
-//! host leave what comes where it is, until the sender's window is full. Connecting to a host whose process is down is
+//! host leave what comes where it is, until the sender's window is full. A *narrow* client takes [`NARROW_BYTES`] at a time,
+//! [`NARROW_PAUSE`] apart. Connecting to a host whose process is down is
 //! refused at once (turmoil alone would keep the SYN until the host is back).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 use voltron_core::{Listener, Net};
+
+/// What a narrow client reads at once.
+const NARROW_BYTES: usize = 1_600;
+/// The pause until it reads again.
+const NARROW_PAUSE: Duration = Duration::from_millis(50);
 
 /// A stream of an engine.
 pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
@@ -35,6 +44,7 @@ struct Wiring {
     down: BTreeSet<String>,
     paused: BTreeSet<String>,
     deaf: BTreeSet<String>,
+    narrow: BTreeSet<String>,
     /// Whoever connects or accepts on a paused host.
     waiting: Vec<Waker>,
 }
@@ -64,6 +74,8 @@ enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {
     Open,
+    /// A little at a time.
+    Narrow,
     /// Later: the task will be woken.
     Shut,
     /// What is written is lost, nothing comes.
@@ -143,6 +155,11 @@ impl Cables {
         self.change(|wiring| &mut wiring.deaf, who, deaf);
     }
 
+    /// Says whether `who`, one of a host's clients, reads only a little at a time.
+    pub fn set_narrow(&self, who: &str, narrow: bool) {
+        self.change(|wiring| &mut wiring.narrow, who, narrow);
+    }
+
     fn change(&self, set: impl Fn(&mut Wiring) -> &mut BTreeSet<String>, name: &str, to: bool) {
         let mut wiring = self.lock();
         let changed = if to { set(&mut wiring).insert(name.to_owned()) } else { set(&mut wiring).remove(name) };
@@ -202,7 +219,7 @@ impl Plug {
     /// What this end may do; unless it may, the task is woken when that changes.
     fn gate(&self, cx: &Context<'_>, reading: bool) -> Gate {
         let mut wiring = self.cables.lock();
-        let Wiring { live, paused, deaf, .. } = &mut *wiring;
+        let Wiring { live, paused, deaf, narrow, .. } = &mut *wiring;
         let Some(cable) = live.get_mut(&self.id) else { return Gate::Reset };
         if cable.state == State::Cut {
             return Gate::Reset;
@@ -211,11 +228,13 @@ impl Plug {
         if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *slot = Some(cx.waker().clone());
         }
-        let is_deaf = || cable.who.as_deref().is_some_and(|who| deaf.contains(who));
-        if paused.contains(&cable.here) || (reading && is_deaf()) {
+        let is = |those: &BTreeSet<String>| reading && cable.who.as_deref().is_some_and(|who| those.contains(who));
+        if paused.contains(&cable.here) || is(deaf) {
             Gate::Shut
         } else if cable.state == State::Silent {
             if reading { Gate::Shut } else { Gate::Void }
+        } else if is(narrow) {
+            Gate::Narrow
         } else {
             Gate::Open
         }
@@ -275,7 +294,7 @@ impl<N: Net<Stream: Wire>> Net for SimNet<N> {
         self.cables.awake(&self.host).await;
         let inner = self.inner.connect(addr).await?;
         let plug = self.cables.plug(&self.host, self.who.clone(), host, inner.flow());
-        Ok(SimStream { inner, plug })
+        Ok(SimStream { inner, plug, pause: None })
     }
 }
 
@@ -294,7 +313,7 @@ impl<L: Listener<Stream: Wire>> Listener for SimListener<L> {
         self.cables.awake(&self.host).await;
         let (inner, peer) = self.inner.accept().await?;
         let plug = self.cables.plug(&self.host, None, &inner.far(), inner.flow());
-        Ok((SimStream { inner, plug }, peer))
+        Ok((SimStream { inner, plug, pause: None }, peer))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -307,12 +326,32 @@ impl<L: Listener<Stream: Wire>> Listener for SimListener<L> {
 pub struct SimStream<S> {
     inner: S,
     plug: Plug,
+    /// Until a narrow client reads again.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S: Wire> SimStream<S> {
+    fn poll_read_little(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        let mut bytes = [0; NARROW_BYTES];
+        let mut little = ReadBuf::new(&mut bytes[..buf.remaining().min(NARROW_BYTES)]);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut little))?;
+        if !little.filled().is_empty() {
+            self.pause = Some(Box::pin(sleep(NARROW_PAUSE)));
+        }
+        buf.put_slice(little.filled());
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl<S: Wire> AsyncRead for SimStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.plug.gate(cx, true) {
             Gate::Open => Pin::new(&mut self.inner).poll_read(cx, buf),
+            Gate::Narrow => self.poll_read_little(cx, buf),
             Gate::Shut | Gate::Void => Poll::Pending,
             Gate::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
         }
@@ -322,7 +361,7 @@ impl<S: Wire> AsyncRead for SimStream<S> {
 impl<S: Wire> AsyncWrite for SimStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.plug.gate(cx, false) {
-            Gate::Open => Pin::new(&mut self.inner).poll_write(cx, buf),
+            Gate::Open | Gate::Narrow => Pin::new(&mut self.inner).poll_write(cx, buf),
             Gate::Shut => Poll::Pending,
             Gate::Void => Poll::Ready(Ok(buf.len())),
             Gate::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
@@ -335,7 +374,7 @@ impl<S: Wire> AsyncWrite for SimStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.plug.gate(cx, false) {
-            Gate::Open | Gate::Reset => Pin::new(&mut self.inner).poll_shutdown(cx),
+            Gate::Open | Gate::Narrow | Gate::Reset => Pin::new(&mut self.inner).poll_shutdown(cx),
             Gate::Shut => Poll::Pending,
             Gate::Void => Poll::Ready(Ok(())),
         }

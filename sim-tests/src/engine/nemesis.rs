@@ -101,7 +101,7 @@ impl Nemesis {
             seen: 0,
             down: BTreeSet::new(),
             open: BTreeMap::new(),
-            links: Links::default(),
+            links: Links::new(&plan.world),
             broker,
             hosts,
             cables,
@@ -127,6 +127,9 @@ impl Nemesis {
         self.seen += lines.len();
         lines.iter().for_each(|line| self.watch.note(line));
         self.bury(stage);
+        if self.links.are_new() {
+            self.links.settle(stage, self.open.values());
+        }
         let due: Vec<usize> =
             (0..self.steps.len()).filter(|at| self.watch.has(&self.steps[*at].when, now, &self.world)).collect();
         for (gone, index) in due.into_iter().enumerate() {
@@ -246,6 +249,7 @@ impl Nemesis {
             FaultKind::Pause => trouble.left.iter().for_each(|host| self.pause(stage, host)),
             FaultKind::Drain => trouble.left.iter().for_each(|host| self.hosts.stop(host)),
             FaultKind::Stall => trouble.left.iter().for_each(|client| self.cables.set_deaf(client, true)),
+            FaultKind::Trickle => trouble.left.iter().for_each(|client| self.cables.set_narrow(client, true)),
             FaultKind::SlowConsumer => trouble.left.iter().for_each(|host| self.cut_off(host)),
             FaultKind::Skew => trouble.left.iter().for_each(|host| self.hosts.clock(host).set(trouble.by_ms)),
             FaultKind::Drift => trouble.left.iter().for_each(|host| self.drift(host, &trouble, now)),
@@ -288,6 +292,7 @@ impl Nemesis {
                 self.cables.set_paused(host, false);
             }),
             FaultKind::Stall => still.iter().for_each(|client| self.cables.set_deaf(client, false)),
+            FaultKind::Trickle => still.iter().for_each(|client| self.cables.set_narrow(client, false)),
             FaultKind::Skew | FaultKind::Drift => still.iter().for_each(|host| self.hosts.clock(host).set(0)),
             FaultKind::LoseAck if last => self.broker.faults(|faults| faults.lose_ack = Rule::Off),
             FaultKind::LoseRepublish if last => self.broker.faults(|faults| faults.drop_republish = Rule::Off),

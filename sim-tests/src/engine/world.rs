@@ -264,6 +264,7 @@ impl World<'_> {
             token: tokens::with_grants(&secret, audience, &tenant, &user, now_s, grants.clone()),
             renewals: tokens::renewals(&secret, audience, &tenant, &user, now_s, &grants),
             grants,
+            padding: world.padding.unwrap_or_default(),
             strange: tokens::strange(&secret, audience, &tenant, &user, now_s),
             shields: (0..world.shields).map(|n| format!("shield-{}:4000", (first + n) % world.shields + 1)).collect(),
             rooms: (1..=world.rooms).map(room).collect(),

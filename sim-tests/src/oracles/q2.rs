@@ -101,7 +101,7 @@ impl Oracle for NobodyWaits {
     fn see(&mut self, line: &Line, found: &mut Findings) {
         self.overdue(line.t, found);
         match &line.record {
-            Record::Fault { id, kind, target } if kind == "stall" => {
+            Record::Fault { id, kind, target } if kind == "stall" || kind == "trickle" => {
                 let clients: Vec<String> = target.split(", ").map(str::to_owned).collect();
                 self.due.retain(|due| !clients.contains(&due.reader.0));
                 self.stalls.insert(id.clone(), clients);

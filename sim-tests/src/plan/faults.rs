@@ -49,6 +49,7 @@ impl Scenario {
             (FaultKind::Pause, faults.pause, (5_000, 15_000), (200, 6_000)),
             (FaultKind::Drain, faults.drain, (8_000, 20_000), (2_000, 8_000)),
             (FaultKind::Stall, faults.stall, (4_000, 12_000), (500, 6_000)),
+            (FaultKind::Trickle, faults.trickle, (4_000, 12_000), (5_000, 15_000)),
             (FaultKind::SlowConsumer, faults.slow_consumer, (3_000, 10_000), (1, 1)),
             (FaultKind::Captured, faults.captured, (2_000, 6_000), (500, 2_000)),
         ];
@@ -87,6 +88,7 @@ fn swarm(seed: u64) -> Faults {
         pause: host("pause", 20),
         drain: host("drain", 20),
         stall: host("stall", 20),
+        trickle: host("trickle", 10),
         slow_consumer: host("slow-consumer", 15),
         skew: clock("skew", 20),
         drift: clock("drift", 15),

@@ -40,8 +40,10 @@ impl Scenario {
         }
         let total: u64 = verbs.iter().map(|(_, weight)| u64::from(*weight)).sum();
         let every = self.traffic.every.clone().unwrap_or(Drawn::Range(Span::ms(50), Span::ms(800)));
+        let mut draw = Draw::new(seed, "traffic/listeners");
+        let listeners = self.traffic.listeners.as_ref().map_or(0, |listeners| listeners.draw(&mut draw));
         let mut ops = Vec::new();
-        for client in 1..=world.clients {
+        for client in 1..=world.clients.saturating_sub(listeners) {
             let mut draw = Draw::new(seed, &format!("traffic/client-{client}"));
             // The first second is for connecting; the last one too short for an answer.
             let mut at = Span::ms(1_000 + draw.below(500));

@@ -29,6 +29,8 @@ pub struct Faults {
     pub drain: Option<HostFault>,
     /// A client reads nothing.
     pub stall: Option<HostFault>,
+    /// A client reads slowly, but all the time.
+    pub trickle: Option<HostFault>,
     /// The broker disconnects a node as a slow consumer.
     pub slow_consumer: Option<HostFault>,
     /// A host's wall clock is off.

@@ -12,6 +12,8 @@ use super::{Drawn, One, Span};
 pub struct Traffic {
     /// The pause between two operations of one client.
     pub every: Option<Drawn<Span>>,
+    /// The last so many clients only listen; left out: none.
+    pub listeners: Option<Drawn<u32>>,
     /// Says something.
     pub publish: Option<Drawn<u32>>,
     /// Sets a key.

@@ -56,6 +56,34 @@ fn m1_nothing_is_repaired_where_nothing_is_wrong() {
 }
 
 #[test]
+fn c1_the_code_that_was_decided_on_is_read() {
+    let read = |code: u16| changed(86, json!({ "code": code }));
+    rejected(&read(1006), "C1", 86, "shield-3 ended a connection of client-8 with 4103 (record 85), and it read 1006");
+    rejected(&read(4200), "C1", 86, "and it read 4200");
+    assert_eq!(objections(&read(1001), "C1"), [""; 0], "the client let go");
+    assert_eq!(objections(&without(85), "C1"), [""; 0], "shield-3 says nothing of what it decides on");
+    // Another connection shows that this Shield says what it decides on.
+    let lie = changed(85, json!({ "conn": "another" }));
+    rejected(&lie, "C1", 86, "client-8 was told 4103, and shield-3 did not decide on it");
+    // A trouble explains the loss, a stall does not, and PATIENCE ends.
+    let troubled = |kind: &str, target: &str| {
+        let fault = json!({ "k": "fault", "id": "f", "kind": kind, "target": target });
+        with(inserted(85, "harness", fault), 87, json!({ "code": 1006 }))
+    };
+    for (kind, target) in
+        [("reset", "client-8 | shield-3"), ("partition", "clients-2 | shield-1"), ("pause", "shield-3")]
+    {
+        assert_eq!(objections(&troubled(kind, target), "C1"), [""; 0], "{kind}");
+    }
+    for (kind, target) in [("stall", "client-8"), ("reset", "client-7 | shield-1"), ("trickle", "client-8")] {
+        rejected(&troubled(kind, target), "C1", 86, "and it read 1006");
+    }
+    let late = with(with(read(1006), 86, json!({ "t": 42_914_000 })), 87, json!({ "t": 45_000_000 }));
+    assert_eq!(objections(&late, "C1"), [""; 0]);
+    rejected(&with(late, 86, json!({ "t": 42_913_999 })), "C1", 86, "and it read 1006");
+}
+
+#[test]
 fn l1_a_ttl_ends_in_time() {
     rejected(&changed(69, json!({ "at": 1499 })), "L1", 69, "k of t1/room-8 ended 1 ms early");
     let other = json!({ "op": null, "m": "m1", "user": "u1", "at": 1600 });

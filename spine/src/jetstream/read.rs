@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use proto::{Pattern, StreamName, Subject};
+use voltron_core::mutant;
 use voltron_core::tasks::timeout_at;
 
 use super::wire::{GetAnswer, GetRequest};
@@ -150,7 +151,7 @@ impl<T: Transport> JetStream<'_, T> {
                 Ok(Some(_)) => batch.entries.len() >= max as usize || bytes >= BATCH_BYTES,
                 Ok(None) => false,
                 // What was read stays read: the caller goes on behind it, and is told then if the broker is away.
-                Err(_) => !batch.entries.is_empty(),
+                Err(_) => !batch.entries.is_empty() && !mutant!(PartialReadLost),
             };
             match got {
                 Ok(None) => return Ok(batch),

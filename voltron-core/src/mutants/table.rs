@@ -99,6 +99,10 @@ pub const PLANTED: &[Planted] = &[
     ),
     scenario("trim-looks-at-the-older", Mutant::TrimLooksAtTheOlder, "brain/model", "busy-room", &["L3"]),
     scenario("snapshot-given-up", Mutant::SnapshotGivenUp, "brain/model", "busy-room", &["L3"]),
+    scenario("close-code-cut", Mutant::CloseCodeCut, "shield", "slow-reader", &["C1"]),
+    scenario("pong-from-queueing", Mutant::PongFromQueueing, "shield", "slow-link", &["Q1"]),
+    // Only over a long way does a read reach its deadline.
+    scenario("partial-read-lost", Mutant::PartialReadLost, "spine", "far-store", &["B2", "D1"]),
     // A client's next `set` or `get` would not notice: the key is there, and ends when it always would, until its room has
     // another owner.
     scenario("snapshot-without-ttls", Mutant::SnapshotWithoutTtls, "brain/model", "busy-room", &["S1"]),

@@ -91,6 +91,7 @@ fn one_of_each() -> Vec<Record> {
             state: serde_json::json!({"entries": []}),
         },
         Record::Purged { room: room(), pos: 3 },
+        Record::Ended { conn: conn(), code: 4102 },
     ]
 }
 
@@ -140,10 +141,11 @@ fn kind(record: &Record) -> usize {
         Entry { .. } => 39,
         Snapshot { .. } => 40,
         Purged { .. } => 41,
+        Ended { .. } => 42,
     }
 }
 
-const KINDS: usize = 42;
+const KINDS: usize = 43;
 
 #[test]
 fn every_record_reads_back_from_its_line() {

@@ -4,14 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Stage, Trouble};
-use crate::scenario::FaultKind;
+use crate::plan::WorldPlan;
+use crate::scenario::{Aim, FaultKind, One, Target};
 
 /// Two hosts, the lower name first.
 type Pair = (String, String);
 
 /// What was last told to the stage, per link; a link that is not here is as usual.
-#[derive(Debug, Default)]
-pub(super) struct Links(BTreeMap<Pair, State>);
+#[derive(Debug)]
+pub(super) struct Links {
+    told: BTreeMap<Pair, State>,
+    /// What the world itself makes of them, whatever is open.
+    distant: BTreeMap<Pair, State>,
+}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct State {
@@ -45,12 +50,28 @@ impl Passes {
 }
 
 impl Links {
+    /// Nothing is told yet.
+    pub(super) fn new(world: &WorldPlan) -> Self {
+        let mut distant = BTreeMap::new();
+        if let Some(One(distance)) = world.distance {
+            let state = State { delay: distance.0, ..State::default() };
+            let brains = world.named(&Target("brain".into()), Aim::Links);
+            distant.extend(brains.into_iter().map(|brain| ((brain, "broker".to_owned()), state)));
+        }
+        Self { told: BTreeMap::new(), distant }
+    }
+
+    /// True until the stage knows what the world makes of them.
+    pub(super) fn are_new(&self) -> bool {
+        self.told.is_empty() && !self.distant.is_empty()
+    }
+
     /// Brings every link to where the open faults want it.
     pub(super) fn settle<'a>(&mut self, stage: &mut impl Stage, open: impl Iterator<Item = &'a Trouble>) {
-        let wanted = wanted(open);
-        let pairs: BTreeSet<Pair> = self.0.keys().chain(wanted.keys()).cloned().collect();
+        let wanted = wanted(self.distant.clone(), open);
+        let pairs: BTreeSet<Pair> = self.told.keys().chain(wanted.keys()).cloned().collect();
         for pair in pairs {
-            let before = self.0.get(&pair).copied().unwrap_or_default();
+            let before = self.told.get(&pair).copied().unwrap_or_default();
             let now = wanted.get(&pair).copied().unwrap_or_default();
             let (a, b) = (pair.0.as_str(), pair.1.as_str());
             if before.passes != now.passes {
@@ -71,12 +92,12 @@ impl Links {
                 stage.delay(a, b, now.delay);
             }
         }
-        self.0 = wanted;
+        self.told = wanted;
     }
 }
 
-fn wanted<'a>(open: impl Iterator<Item = &'a Trouble>) -> BTreeMap<Pair, State> {
-    let mut wanted: BTreeMap<Pair, State> = BTreeMap::new();
+fn wanted<'a>(mut wanted: BTreeMap<Pair, State>, open: impl Iterator<Item = &'a Trouble>) -> BTreeMap<Pair, State> {
+    let distant = wanted.clone();
     for trouble in open {
         for (a, b) in trouble.left.iter().flat_map(|a| trouble.right.iter().map(move |b| (a, b))) {
             let first = a < b;
@@ -89,10 +110,11 @@ fn wanted<'a>(open: impl Iterator<Item = &'a Trouble>) -> BTreeMap<Pair, State> 
                 _ => continue,
             };
             let pair = if first { (a.clone(), b.clone()) } else { (b.clone(), a.clone()) };
-            let state = wanted.entry(pair).or_default();
+            let state = wanted.entry(pair.clone()).or_default();
             state.passes = state.passes.and(passes);
             if trouble.kind == FaultKind::Delay {
-                state.delay = state.delay.max(Duration::from_millis(trouble.by_ms.unsigned_abs()));
+                let usual = distant.get(&pair).copied().unwrap_or_default().delay;
+                state.delay = state.delay.max(usual + Duration::from_millis(trouble.by_ms.unsigned_abs()));
             }
         }
     }
@@ -115,11 +137,16 @@ mod tests {
         let slow = trouble(FaultKind::Delay, "brain-1", "broker", 30);
         let slower = trouble(FaultKind::Delay, "broker", "brain-1", 50);
         let pair = || ("brain-1".to_owned(), "broker".to_owned());
-        let state = |open: &[&Trouble]| wanted(open.iter().copied()).get(&pair()).copied().unwrap_or_default();
+        let state =
+            |open: &[&Trouble]| wanted(BTreeMap::new(), open.iter().copied()).get(&pair()).copied().unwrap_or_default();
         assert_eq!(state(&[&hold]).passes, Passes::Waits);
         assert_eq!(state(&[&hold, &one_way]).passes, Passes::NotFromFirst);
         assert_eq!(state(&[&hold, &one_way, &back]).passes, Passes::Nothing);
         assert_eq!(state(&[&slow, &slower]), State { passes: Passes::All, delay: Duration::from_millis(50) });
         assert_eq!(state(&[]), State::default());
+        // A distance stays, and what is slow besides comes on top of it.
+        let far = State { delay: Duration::from_millis(100), ..State::default() };
+        let at = |open: &[&Trouble]| wanted(BTreeMap::from([(pair(), far)]), open.iter().copied())[&pair()].delay;
+        assert_eq!((at(&[]).as_millis(), at(&[&slow, &slower]).as_millis()), (100, 150));
     }
 }

@@ -26,6 +26,8 @@ pub enum FaultKind {
     Drain,
     /// A client reads nothing.
     Stall,
+    /// A client reads slowly.
+    Trickle,
     /// The broker disconnects a node.
     SlowConsumer,
     /// A wall clock is off.
@@ -99,7 +101,7 @@ impl FaultKind {
             Self::Crash | Self::Pause => Aim::Process,
             Self::Drain | Self::SlowConsumer => Aim::Node,
             Self::Captured => Aim::Shield,
-            Self::Stall => Aim::Client,
+            Self::Stall | Self::Trickle => Aim::Client,
             Self::Skew | Self::Drift => Aim::Clock,
             Self::PowerCut
             | Self::LoseStore
@@ -128,6 +130,7 @@ impl FaultKind {
             Self::Pause => "pause",
             Self::Drain => "drain",
             Self::Stall => "stall",
+            Self::Trickle => "trickle",
             Self::SlowConsumer => "slow-consumer",
             Self::Skew => "skew",
             Self::Drift => "drift",
