@@ -7,7 +7,9 @@
 //! - the client itself let go ([`LET_GO`]) or went home, before it read the code;
 //! - something was wrong with the client, with its host's links or with the Shield, from [`BEFORE`] the decision on;
 //! - the client read the rest of the connection [`PATIENCE`] later or not at all: a Shield gives a socket up that takes
-//!   nothing.
+//!   nothing;
+//! - the client said nothing for [`SILENCE`] before it read the rest: then the Shield closes the socket, and what the client
+//!   says next resets it.
 //!
 //! A client that reads slowly, or nothing for less than [`PATIENCE`], is no excuse: the Shield waits for it. And a client is
 //! told no code of this system's own (4000 and above) that its Shield did not decide on; that is judged of Shields that say
@@ -28,6 +30,8 @@ const OWN: u16 = 4000;
 const BEFORE: u64 = 1_000_000;
 /// How long a Shield waits for a socket that takes nothing, microseconds.
 const PATIENCE: u64 = 10_000_000;
+/// How long a Shield waits for a client that says nothing, microseconds, less two ways over a link.
+const SILENCE: u64 = 980_000;
 /// So long before the end of the trace clients go home, and end what the Shield ends in the same moment, microseconds.
 const GOING_HOME: u64 = 2_000_000;
 
@@ -35,8 +39,10 @@ const GOING_HOME: u64 = 2_000_000;
 pub(super) struct CodeArrives {
     /// Per connection: its client and its Shield.
     greeted: BTreeMap<String, (String, String)>,
-    /// Per connection: what its Shield decided, and when.
-    ended: BTreeMap<String, (u64, u64, u16)>,
+    /// Per connection: what its Shield decided.
+    ended: BTreeMap<String, Decided>,
+    /// Per client: its connection.
+    connections: BTreeMap<String, String>,
     /// Open troubles: both sides as the plan names them.
     open: BTreeMap<String, String>,
     /// When the last trouble of a host or client ended, by its name.
@@ -48,6 +54,22 @@ pub(super) struct CodeArrives {
     /// The same for codes that were not decided on, with the Shield.
     undecided: Vec<(u64, u64, String, String)>,
     last: u64,
+}
+
+struct Decided {
+    n: u64,
+    at: u64,
+    code: u16,
+    /// When the client said something last, microseconds, and the longest time between two such moments.
+    heard: u64,
+    silent: u64,
+}
+
+impl Decided {
+    fn hears(&mut self, t: u64) {
+        self.silent = self.silent.max(t.saturating_sub(self.heard));
+        self.heard = t;
+    }
 }
 
 /// Who a trouble's target names.
@@ -75,7 +97,7 @@ impl CodeArrives {
     fn shut(&mut self, line: &Line, conn: &str, code: u16) {
         let Some((client, shield)) = self.greeted.remove(conn) else { return };
         let decided = self.ended.remove(conn);
-        let Some((n, at, said)) = decided else {
+        let Some(Decided { n, at, code: said, silent, .. }) = decided else {
             // A code is recorded before it is written.
             if code >= OWN {
                 let what = format!("{client} was told {code}, and {shield} did not decide on it");
@@ -83,7 +105,10 @@ impl CodeArrives {
             }
             return;
         };
-        let excused = LET_GO.contains(&code) || line.t >= at + PATIENCE || self.troubled(&client, &shield, at);
+        let excused = LET_GO.contains(&code)
+            || line.t >= at + PATIENCE
+            || silent >= SILENCE
+            || self.troubled(&client, &shield, at);
         let lost = (code != said && !excused)
             .then(|| format!("{shield} ended a connection of {client} with {said} (record {n}), and it read {code}"));
         self.found.push((line.t, line.n, lost));
@@ -101,10 +126,17 @@ impl Oracle for CodeArrives {
             // Without a name it is none of a Shield's: the node that speaks in a Shield's name has no connection.
             Record::Open { c, conn, shield, .. } if !conn.is_empty() => {
                 self.greeted.insert(conn.clone(), (c.clone(), shield.clone()));
+                self.connections.insert(c.clone(), conn.clone());
             }
             Record::Ended { conn, code } => {
                 self.telling.insert(line.host.clone());
-                self.ended.insert(conn.clone(), (line.n, line.t, *code));
+                let decided = Decided { n: line.n, at: line.t, code: *code, heard: line.t, silent: 0 };
+                self.ended.insert(conn.clone(), decided);
+            }
+            Record::Send { c, .. } | Record::Want { c, .. } | Record::Leave { c, .. } | Record::Get { c, .. } => {
+                if let Some(decided) = self.connections.get(c).and_then(|conn| self.ended.get_mut(conn)) {
+                    decided.hears(line.t);
+                }
             }
             Record::Shut { conn, code, .. } => self.shut(line, conn, *code),
             // Who does not read is waited for, and a clock or a leave-taking cuts no connection.

@@ -78,6 +78,14 @@ fn c1_the_code_that_was_decided_on_is_read() {
     for (kind, target) in [("stall", "client-8"), ("reset", "client-7 | shield-1"), ("trickle", "client-8")] {
         rejected(&troubled(kind, target), "C1", 86, "and it read 1006");
     }
+    let said = |t: u64| {
+        let mut lines = with(with(read(1006), 86, json!({ "t": 34_000_000 })), 87, json!({ "t": 40_000_000 }));
+        let sent = json!({ "k": "leave", "c": "client-8", "room": "t1/room-8" });
+        lines.insert(86, line(1000, t, "clients-1", sent));
+        lines
+    };
+    rejected(&said(33_800_000), "C1", 86, "and it read 1006");
+    assert_eq!(objections(&said(33_999_000), "C1"), [""; 0], "it had said nothing for a second");
     let late = with(with(read(1006), 86, json!({ "t": 42_914_000 })), 87, json!({ "t": 45_000_000 }));
     assert_eq!(objections(&late, "C1"), [""; 0]);
     rejected(&with(late, 86, json!({ "t": 42_913_999 })), "C1", 86, "and it read 1006");
