@@ -2,8 +2,8 @@
 //! a process hangs. A layer over an engine's network, which knows of links and hosts alone.
 //!
 //! A *silent* connection takes what is written and never yields anything, at both ends. A *deaf* client and a *paused*
-//! host leave what comes where it is, until the sender's window is full. A *narrow* client takes [`NARROW_BYTES`] at a time,
-//! [`NARROW_PAUSE`] apart. Connecting to a host whose process is down is
+//! host leave what comes where it is, until the sender's window is full. A *narrow* client takes `NARROW_BYTES` at a time,
+//! `NARROW_PAUSE` apart. Connecting to a host whose process is down is
 //! refused at once (turmoil alone would keep the SYN until the host is back).
 
 use std::collections::{BTreeMap, BTreeSet};
